@@ -1,0 +1,66 @@
+# Everything a developer does. `make demo` and `make test` need Python 3.11 or 3.12, a JDK 17+ and make; the rest they fetch.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A uv on the PATH is used as it is; otherwise one of our own is put beside the project.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+MEMBERS := schemas services/common services/ingest services/enrich services/sessionize services/lake \
+           services/generator infra/local
+PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+WORK_DIR ?= .millrace
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help install lock format lint type-check test torture check demo up down
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(VENV)/.installed ## Put the locked dependencies and the workspace into .venv
+
+$(VENV)/.installed: requirements.lock $(PROJECTS) | $(UV)
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' $(VENV)
+	$(UV) pip install --quiet --python $(VENV) --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation $(addprefix --editable ./,$(MEMBERS))
+	@touch $@
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv==0.13.8
+
+lock: | $(UV) ## Resolve requirements.lock again, for every platform, with hashes and without hosts
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --group dev $(PROJECTS) \
+		$(foreach member,$(MEMBERS),--no-emit-package $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(member)/pyproject.toml)) \
+		--output-file requirements.lock
+
+format: install ## Format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: install ## Look for mistakes and for what is not formatted
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+type-check: install ## Check the types, strictly
+	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests tests)
+
+test: install ## Run every test, on a real broker and registry too
+	$(BIN)/pytest
+
+torture: install ## Hurt a running pipeline in every way for half an hour, and write docs/reference/reliability.md
+	$(BIN)/python tests/torture/torture.py --long --report docs/reference/reliability.md
+
+check: lint type-check ## Everything but the tests
+
+demo: install ## Start everything, send traffic, check the books, show the result
+	$(BIN)/millrace demo --work-dir $(WORK_DIR)
+
+up: install ## Start the local stack and leave it running
+	$(BIN)/millrace up --work-dir $(WORK_DIR)
+
+down: install ## Stop the local stack
+	$(BIN)/millrace down --work-dir $(WORK_DIR)
