@@ -1,0 +1,1 @@
+"""What every Millrace stream processor shares; no business rule lives here."""

@@ -1,0 +1,65 @@
+"""Where a group stands: committed offsets and the metadata that a transaction stores beside them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from confluent_kafka import Consumer, TopicPartition
+
+from millrace_common.records import Committed, Partition
+
+# The broker's offset.metadata.max.bytes.
+MAX_METADATA_BYTES = 4_096
+
+
+class Positions(Protocol):
+    """Answers where processing of each partition has to begin."""
+
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed | None]:
+        """Return what is committed for each of `partitions`; None: nothing ever was."""
+
+
+class GroupPositions:
+    """The committed offsets of a consumer group, open transactions settled first (the consumer is read_committed)."""
+
+    def __init__(self, consumer: Consumer, timeout_seconds: float) -> None:
+        """Ask through `consumer`, each time for at most `timeout_seconds`."""
+        self._consumer = consumer
+        self._timeout_seconds = timeout_seconds
+
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed | None]:
+        """Return what the group has committed.
+
+        Raises:
+            KafkaException: the coordinator did not answer in time.
+        """
+        asked = [TopicPartition(partition.topic, partition.index) for partition in partitions]
+        answers = self._consumer.committed(asked, timeout=self._timeout_seconds) if asked else []
+        return {Partition(answer.topic, answer.partition): _committed(answer) for answer in answers}
+
+
+def metadata_text(watermark_ms: int | None, topic_id: str | None, brake: Iterable[int]) -> str:
+    """Return commit metadata: JSON with watermark `w` (epoch ms), topic id `t`, brake counts `b`; ASCII.
+
+    librdkafka has corrupted binary metadata (confluentinc/librdkafka#4649).
+    """
+    fields = {"w": watermark_ms, "t": topic_id, "b": list(brake)}
+    return json.dumps({name: value for name, value in fields.items() if value not in (None, [])}, separators=(",", ":"))
+
+
+def _committed(answer: TopicPartition) -> Committed | None:
+    if answer.offset < 0:
+        return None
+    try:
+        fields = json.loads(answer.metadata or "{}")
+    except ValueError:  # set by another tool: the offset counts, what is beside it says nothing
+        fields = {}
+    if not isinstance(fields, dict):
+        fields = {}
+    watermark, brake = fields.get("w"), fields.get("b", [])
+    return Committed(
+        offset=answer.offset,
+        watermark_ms=watermark if isinstance(watermark, int) else None,
+        topic_id=str(fields["t"]) if "t" in fields else None,
+        brake=tuple(count for count in brake if isinstance(count, int)) if isinstance(brake, list) else (),
+    )

@@ -1,0 +1,278 @@
+"""Running a stream processor: from settings to real parts, through signals, to an exit code."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+from typing import Final, TypeVar
+
+from bytewax.dataflow import Dataflow
+from bytewax.testing import run_main
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from millrace_common import logs, metrics
+from millrace_common.assignments import Assignments
+from millrace_common.brake import Brake
+from millrace_common.codec import Decoder, Encoder, RowEncoder
+from millrace_common.errors import MillraceError, RegistryUnavailableError
+from millrace_common.health import HealthServer
+from millrace_common.positions import GroupPositions, Positions
+from millrace_common.registry import SchemaRegistry
+from millrace_common.restoring import Replay
+from millrace_common.settings import ServiceSettings, load
+from millrace_common.sink import SinkConfig, TransactionalSink
+from millrace_common.snapshots import SnapshotStore, SnapshotWriter
+from millrace_common.source import GroupConfig, GroupSource, close, consumer_properties
+from millrace_common.topology import Topology, refuse_uneven_topics
+from millrace_common.transactions import producer_properties
+from millrace_schemas import schema_text
+
+_log = logging.getLogger(__name__)
+
+# Beyond the transaction timeout, after which the broker settles a dead predecessor's transaction.
+_SETTLING_SECONDS: Final = 30.0
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """That a service has state: its version (snapshots of another are not read), and how far back it reaches.
+
+    `horizon` None: to the start of the log.
+    """
+
+    version: int
+    horizon: timedelta | None = None
+
+
+class Parts:
+    """The real parts of one service, made from its settings; `app.py` puts them into the service's flow."""
+
+    def __init__(self, name: str, settings: ServiceSettings, stopping: threading.Event) -> None:
+        """Connect nothing yet."""
+        self.name = name
+        self.settings = settings
+        self.assignments = Assignments()
+        self.registry = SchemaRegistry(settings.schema_registry_client())
+        self.topology = Topology(AdminClient(dict(settings.kafka_client()), logger=_log))
+        self._stopping = stopping
+        self._consumer: Consumer | None = None
+        self._sink: TransactionalSink | None = None
+        self._on_close: list[Callable[[], None]] = []
+
+    def decoder(self, subject: str) -> Decoder:
+        """Return a decoder to the columns of `subject`."""
+        return Decoder(
+            self.registry,
+            schema_text(subject),
+            max_value_bytes=self.settings.max_value_bytes,
+            wait=self.wait,
+        )
+
+    def encoder(self, subject: str) -> Encoder:
+        """Return a columnar encoder of `subject`.
+
+        Raises:
+            StartupError: the subject is not registered.
+        """
+        return Encoder(schema_text(subject), self.schema_id(subject))
+
+    def row_encoder(self, subject: str) -> RowEncoder:
+        """Return a per-record encoder of `subject`.
+
+        Raises:
+            StartupError: the subject is not registered.
+        """
+        return RowEncoder(schema_text(subject), self.schema_id(subject))
+
+    def schema_id(self, subject: str) -> int:
+        """Return the registered id of `subject`, waiting for a registry that does not answer."""
+        while True:
+            try:
+                return self.registry.schema_id(subject, schema_text(subject))
+            except RegistryUnavailableError as error:
+                _log.warning("waiting for the schema registry", extra={"error": str(error)})
+                self.wait(1.0)
+
+    def wait(self, seconds: float) -> None:
+        """Wait because a part outside does not answer; the process is alive meanwhile.
+
+        Raises:
+            StoppedError: the process was told to stop.
+        """
+        metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
+        if self._stopping.wait(seconds):
+            message = "stopped while waiting for a part outside"
+            raise StoppedError(message)
+
+    def source(
+        self,
+        topics: Sequence[str],
+        *,
+        state: StateSpec | None = None,
+        make_positions: Callable[[Consumer], Positions] | None = None,
+    ) -> GroupSource:
+        """Return the source over this service's consumer group; `state` makes it restore snapshots and replay."""
+        settings = self.settings
+        store = SnapshotStore(settings.state_uri, self.name, state.version) if state is not None else None
+        timeout_seconds = settings.transaction_timeout_seconds + _SETTLING_SECONDS
+        source = GroupSource(
+            config=GroupConfig(
+                client=consumer_properties(
+                    settings.kafka_client(),
+                    settings.group(self.name),
+                    protocol=settings.group_protocol,
+                    session_timeout_seconds=settings.session_timeout_seconds,
+                ),
+                service=self.name,
+                topics=tuple(topics),
+                batch_max_records=settings.batch_max_records,
+            ),
+            assignments=self.assignments,
+            topology=self.topology,
+            make_positions=make_positions or (lambda consumer: GroupPositions(consumer, timeout_seconds)),
+            stopping=self._stopping.is_set,
+            replay=Replay(store, state.horizon, timedelta(seconds=settings.snapshot_interval_seconds))
+            if store is not None and state is not None
+            else None,
+        )
+        self._consumer = source.consumer
+        return source
+
+    def sink(self, source: GroupSource, output_topics: Sequence[str]) -> TransactionalSink:
+        """Return the transactional sink behind `source`; `output_topics` besides dead letters and the ledger.
+
+        Raises:
+            StartupError: a topic is missing.
+            FencedError: another process uses this transactional id right now.
+        """
+        settings = self.settings
+        dead_letters, ledger = settings.topic("dead-letters"), settings.topic("ledger")
+        transactional_id = settings.transactional_id(self.name)
+        properties = producer_properties(
+            settings.kafka_client(), transactional_id, settings.transaction_timeout_seconds
+        )
+        self._sink = TransactionalSink(
+            config=SinkConfig(
+                service=self.name,
+                instance=transactional_id,
+                dead_letters_topic=dead_letters,
+                ledger_topic=ledger,
+                commit_interval_seconds=settings.commit_interval_seconds,
+                commit_max_records=settings.commit_max_records,
+            ),
+            assignments=self.assignments,
+            make_producer=lambda: Producer(properties, logger=logging.getLogger("librdkafka")),
+            group_metadata=source.consumer.consumer_group_metadata,
+            partition_counts=self.topology.partition_counts([*output_topics, dead_letters, ledger]),
+            dead_letter_encoder=self.row_encoder("dead-letters"),
+            ledger_encoder=self.row_encoder("ledger"),
+            brake=Brake(settings.brake_window_records, settings.brake_limit),
+            snapshots=SnapshotWriter(source.replay.store if source.replay is not None else None),
+            stopping=self._stopping.is_set,
+        )
+        self.on_close(self._sink.writer.close)
+        return self._sink
+
+    def refuse_uneven_topics(self, *topics: str) -> None:
+        """Check that records keep their partition number between `topics`.
+
+        Raises:
+            StartupError: their partition counts differ, or one does not exist.
+        """
+        refuse_uneven_topics(self.topology.partition_counts(topics))
+
+    def on_close(self, finish: Callable[[], None]) -> None:
+        """Call `finish` at a clean stop, while the partitions are still ours."""
+        self._on_close.append(finish)
+
+    def close(self) -> None:
+        """Commit what is done and leave the group."""
+        for finish in self._on_close:
+            finish()
+        if self._consumer is not None:
+            close(self._consumer)
+
+    def abandon(self) -> None:
+        """Give up what is not committed and leave the group, so that others need not wait for the session timeout."""
+        self.assignments.request_rewind("stopping")
+        if self._sink is not None:
+            self._sink.writer.abandon()
+        if self._consumer is not None:
+            close(self._consumer)
+
+
+class StoppedError(MillraceError):
+    """The process was told to stop while it waited."""
+
+
+def run(name: str, settings_class: type[S], build: Callable[[Parts, S], Dataflow]) -> int:
+    """Run the service `name` until SIGTERM or SIGINT and return its exit code: 0 stopped, 1 failed.
+
+    `build` makes the flow from real parts. Whatever ends the flow early is logged once, as one line.
+    """
+    # Set to anything, even 0, it opens an unauthenticated server on every interface.
+    os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)
+    stopping = threading.Event()
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        settings = load(settings_class)
+    except MillraceError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
+    logs.configure(name, settings.log_level)
+    try:
+        return _run(name, settings, build, stopping)
+    except StoppedError:
+        return 0
+    except Exception as error:
+        cause = _first_of_ours(error)
+        if cause is None:
+            _log.exception("stopped by a defect")
+        else:
+            _log.error("stopped", extra={"error": str(cause), "kind": type(cause).__name__})  # noqa: TRY400
+        return 0 if isinstance(cause, StoppedError) else 1
+
+
+def _run(name: str, settings: S, build: Callable[[Parts, S], Dataflow], stopping: threading.Event) -> int:
+    parts = Parts(name, settings, stopping)
+    metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
+    health = HealthServer(
+        settings.metrics_host,
+        settings.metrics_port,
+        ready=lambda: bool(parts.assignments.owned()),
+        stalled_after_seconds=settings.stalled_after_seconds,
+    )
+    _log.info("starting", extra={"metrics_port": health.port, "instance": settings.instance, "lane": settings.lane})
+    try:
+        run_main(build(parts, settings))  # type: ignore[no-untyped-call]  # Bytewax's Rust side has no types
+        parts.close()
+    except BaseException:
+        parts.abandon()
+        raise
+    finally:
+        health.close()
+    _log.info("stopped cleanly")
+    return 0
+
+
+def _first_of_ours(error: BaseException | None) -> MillraceError | None:
+    """Return the MillraceError in a chain of causes: a flow's runtime wraps what its steps raise."""
+    while error is not None:
+        if isinstance(error, MillraceError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

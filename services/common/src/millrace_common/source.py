@@ -1,0 +1,418 @@
+"""The Bytewax source over a Kafka consumer group: runs of records per partition, restored state first.
+
+Delivery: each record between the committed offset and the end is emitted once per generation of its partition, in
+offset order. What a sink commits decides what is read again; nothing is committed here.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import bytewax.inputs
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from millrace_common import metrics
+from millrace_common.assignments import Assignments
+from millrace_common.errors import FencedError, StartupError
+from millrace_common.positions import Positions
+from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, Revoked, SourceItem, Span, Tick
+from millrace_common.restoring import Replay, Restorer
+from millrace_common.topology import Topology
+
+_log = logging.getLogger(__name__)
+
+# How long one poll collects records before it hands out what there is: the price of a batch in latency.
+POLL_SECONDS: Final = 0.02
+TICK_SECONDS: Final = 1.0
+# For the broker to confirm that partitions are idle.
+CONFIRM_SECONDS: Final = 1.0
+# Offsets a second, until a replay was measured in this process.
+ASSUMED_REPLAY_RATE: Final = 100_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """What the source reads and how.
+
+    Attributes:
+        client: librdkafka properties, group.id among them.
+        service: its name in messages.
+        topics: input topics.
+        batch_max_records: the most one poll returns.
+    """
+
+    client: Mapping[str, str | int]
+    service: str
+    topics: tuple[str, ...]
+    batch_max_records: int
+
+
+def consumer_properties(
+    client: Mapping[str, str | int], group: str, *, protocol: str, session_timeout_seconds: float
+) -> dict[str, str | int]:
+    """Return the librdkafka properties of a group member that reads committed records and commits nothing by itself."""
+    properties: dict[str, str | int] = dict(client) | {
+        "group.id": group,
+        "group.protocol": protocol,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        # Each assignment names its offsets, so a reset only ever means that input was lost.
+        "auto.offset.reset": "error",
+        "enable.partition.eof": "true",
+        # The default of 1 s throttles catching up about tenfold.
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        # Bounds what waits in memory, whatever the number of partitions.
+        "queued.max.messages.kbytes": 8_192,
+        "fetch.max.bytes": 8_388_608,
+        "fetch.message.max.bytes": 4_194_304,
+    }
+    if protocol == "classic":
+        properties |= {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(session_timeout_seconds * 1000),
+            "heartbeat.interval.ms": int(session_timeout_seconds * 1000 / 5),
+        }
+    return properties
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """Where one owned partition stands."""
+
+    generation: int
+    next_offset: int
+    committed: Committed | None
+    muted_until: int
+    replaying: bool = True
+    end_offset: int = -1  # the end that a poll has reached; records after it may have come since
+    changed_at: float = 0.0
+    ticked_at: float = 0.0
+    snapshot_at: float = 0.0
+    snapshot_offset: int = 0
+    replay_from: int = 0
+    replay_began: float = 0.0
+
+
+@dataclass(slots=True)
+class GroupSource(bytewax.inputs.DynamicSource[SourceItem]):
+    """A single-worker source over a consumer group."""
+
+    config: GroupConfig
+    assignments: Assignments
+    topology: Topology
+    make_positions: Callable[[Consumer], Positions]
+    stopping: Callable[[], bool]
+    replay: Replay | None = None
+    clock: Callable[[], float] = time.time
+    consumer: Consumer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Create the consumer; it joins its group when the flow is built."""
+        self.consumer = Consumer(dict(self.config.client), logger=logging.getLogger("librdkafka"))
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> "_GroupPartition":
+        """Join the group.
+
+        Raises:
+            StartupError: the flow has more than one worker; processes scale, threads do not.
+        """
+        if worker_count != 1:
+            message = f"a flow over a consumer group has one worker a process, not {worker_count}"
+            raise StartupError(message)
+        return _GroupPartition(self)
+
+
+class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
+    """The consumer's loop, one poll a call."""
+
+    def __init__(self, source: GroupSource) -> None:
+        self._source = source
+        self._consumer = source.consumer
+        self._assignments = source.assignments
+        self._restorer = Restorer(
+            source.config.service,
+            source.config.topics,
+            source.consumer,
+            source.make_positions(source.consumer),
+            source.topology,
+            source.replay,
+        )
+        self._cursors: dict[Partition, _Cursor] = {}
+        self._ahead: list[Assigned | Replayed | Revoked] = []  # emitted before anything polled
+        self._replay_rate = ASSUMED_REPLAY_RATE
+        self._confirmed_at = 0.0
+        self._confirmed_ends: dict[Partition, int] = {}
+        self._single = source.config.topics[0] if len(source.config.topics) == 1 else None
+        self._consumer.subscribe(
+            list(source.config.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def next_batch(self) -> Iterable[SourceItem]:
+        """Return what one poll brought, as items.
+
+        Raises:
+            StopIteration: the process was told to stop.
+            StartupError: a partition cannot be processed from where its group stopped.
+        """
+        if self._source.stopping():
+            raise StopIteration
+        metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(self._source.clock())
+        self._assignments.on_poll()
+        reason = self._assignments.take_rewind_request()
+        if reason is not None:
+            self._rewind(reason)
+        messages = self._consumer.consume(self._source.config.batch_max_records, POLL_SECONDS)
+        now = self._source.clock()
+        items = self._take_ahead()
+        for partition, records in self._by_partition(messages, now).items():
+            items += self._advance(partition, records, now)
+        for partition, cursor in self._cursors.items():
+            items += self._at_end(partition, cursor, now)
+        return items
+
+    def next_awake(self) -> datetime | None:
+        """Poll again at once; a poll waits by itself."""
+        return datetime.now(UTC)
+
+    def _by_partition(self, messages: Sequence[Message], now: float) -> dict[Partition, list[Message]]:
+        runs: dict[tuple[str | None, int], list[Message]] = {}
+        single = self._single
+        for message in messages:
+            if message.error() is not None:
+                self._note(message, now)
+                continue
+            place = (single if single is not None else message.topic(), message.partition())
+            run = runs.get(place)
+            if run is None:
+                runs[place] = [message]
+            else:
+                run.append(message)
+        metrics.BATCH_RECORDS.set(len(messages))
+        return {Partition(topic or "", index): run for (topic, index), run in runs.items()}
+
+    def _note(self, message: Message, now: float) -> None:
+        """Handle what a poll returned in place of a record."""
+        error = message.error()
+        partition = Partition(message.topic() or "", message.partition())
+        if error.code() == KafkaError._PARTITION_EOF:
+            cursor = self._cursors.get(partition)
+            if cursor is not None:
+                cursor.end_offset = message.offset()
+        elif error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
+            message_text = (
+                f"{self._source.config.service} cannot go on at {partition}: {error.str()}. Nothing was skipped. To "
+                f"accept the gap: `millrace reset {self._source.config.service} --topic {partition.topic} "
+                f"--partition {partition.index} --to earliest`"
+            )
+            raise StartupError(message_text)
+        elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            message_text = f"{partition}: {error.str()}; the topic is gone. Run `millrace topics apply`"
+            raise StartupError(message_text)
+        elif error.fatal():
+            message_text = f"the consumer failed: {error.str()}"
+            raise FencedError(message_text)
+        else:
+            _log.warning("the consumer reports an error and goes on", extra={"error": error.str()})
+
+    def _advance(self, partition: Partition, records: list[Message], now: float) -> list[SourceItem]:
+        cursor = self._cursors.get(partition)
+        if cursor is None:  # read before the partition was revoked in the same poll
+            return []
+        if records[0].offset() < cursor.next_offset:
+            self._assignments.request_rewind("offsets went back")
+            return []
+        cursor.changed_at = now
+        items: list[SourceItem] = []
+        if cursor.replaying:
+            replayed = sum(record.offset() < cursor.muted_until for record in records)
+            if replayed:
+                items.append(self._run(partition, cursor, records[:replayed], muted=True))
+            if replayed < len(records) or cursor.next_offset >= cursor.muted_until:
+                items.append(self._finish_replay(partition, cursor, now))
+            records = records[replayed:]
+        if records:
+            items.append(self._run(partition, cursor, records, snapshot_due=self._snapshot_due(cursor, now)))
+        return items
+
+    def _run(
+        self,
+        partition: Partition,
+        cursor: _Cursor,
+        records: list[Message],
+        *,
+        muted: bool = False,
+        snapshot_due: bool = False,
+    ) -> Polled:
+        first, cursor.next_offset = cursor.next_offset, records[-1].offset() + 1
+        if snapshot_due:
+            cursor.snapshot_offset = cursor.next_offset
+        return Polled(
+            Span(partition, cursor.generation, first, cursor.next_offset, muted=muted, snapshot_due=snapshot_due),
+            records,
+        )
+
+    def _at_end(self, partition: Partition, cursor: _Cursor, now: float) -> list[SourceItem]:
+        """Return what the passing of time brings: the end of a replay, a tick."""
+        items: list[SourceItem] = []
+        at_end = cursor.end_offset >= cursor.next_offset
+        if at_end:  # past the control records that end the log
+            cursor.next_offset = cursor.end_offset
+        if cursor.replaying and (cursor.next_offset >= cursor.muted_until or at_end):
+            items.append(self._finish_replay(partition, cursor, now))
+        if not cursor.replaying and now - cursor.ticked_at >= TICK_SECONDS:
+            cursor.ticked_at = now
+            self._report(partition, cursor)
+            idle_ms = self._idle_ms(partition, cursor, now) if at_end else 0
+            items.append(Tick(partition, cursor.generation, cursor.next_offset, int(now * 1000), idle_ms))
+        return items
+
+    def _idle_ms(self, partition: Partition, cursor: _Cursor, now: float) -> int:
+        """Return for how long the partition has had nothing new.
+
+        An end that was reached says little when the leader cannot be reached any more, or when an open transaction
+        holds records back. Where state depends on it, the broker has to confirm that there is nothing behind the end.
+        """
+        if self._source.replay is None:
+            return int((now - cursor.changed_at) * 1000)
+        if now - self._confirmed_at >= TICK_SECONDS:
+            self._confirmed_at, self._confirmed_ends = now, self._ask_for_ends()
+        if self._confirmed_ends.get(partition, cursor.next_offset + 1) > cursor.next_offset:
+            cursor.changed_at = now
+        return max(0, int((self._confirmed_at - cursor.changed_at) * 1000))
+
+    def _ask_for_ends(self) -> dict[Partition, int]:
+        """Return the ends of all partitions, in one request; empty if the broker does not answer."""
+        try:
+            return self._source.topology.ends(list(self._cursors), CONFIRM_SECONDS)
+        except KafkaException as error:
+            _log.warning("nobody can say whether partitions are idle", extra={"error": error.args[0].str()})
+            return {}
+
+    def _report(self, partition: Partition, cursor: _Cursor) -> None:
+        """Export how far behind the partition is, and how long a restart would take now."""
+        labels = {"topic": partition.topic, "partition": partition.index}
+        place = TopicPartition(partition.topic, partition.index)
+        _, end = self._consumer.get_watermark_offsets(
+            place, cached=True
+        )  # as the last fetch saw it; negative: none yet
+        metrics.CONSUMER_LAG.labels(**labels).set(max(0, end - cursor.next_offset))
+        if self._source.replay is not None:
+            since_snapshot = cursor.next_offset - cursor.snapshot_offset
+            metrics.PREDICTED_RESTART_SECONDS.labels(**labels).set(since_snapshot / self._replay_rate)
+
+    def _finish_replay(self, partition: Partition, cursor: _Cursor, now: float) -> Replayed:
+        cursor.replaying = False
+        cursor.changed_at = cursor.snapshot_at = now
+        cursor.next_offset = max(cursor.next_offset, cursor.muted_until)
+        committed = cursor.committed
+        replayed, seconds = cursor.muted_until - cursor.replay_from, now - cursor.replay_began
+        if replayed and seconds > 0:
+            self._replay_rate = replayed / seconds
+        if replayed:
+            _log.info(
+                "state replayed",
+                extra={"partition": str(partition), "offsets": replayed, "seconds": round(seconds, 3)},
+            )
+        return Replayed(
+            partition, cursor.generation, cursor.muted_until, committed.watermark_ms if committed is not None else None
+        )
+
+    def _snapshot_due(self, cursor: _Cursor, now: float) -> bool:
+        replay = self._source.replay
+        if replay is None or now - cursor.snapshot_at < replay.snapshot_interval.total_seconds():
+            return False
+        cursor.snapshot_at = now
+        return True
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        starts = self._begin([Partition(place.topic, place.partition) for place in places])
+        consumer.incremental_assign(
+            [TopicPartition(partition.topic, partition.index, offset) for partition, offset in starts.items()]
+        )
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        partitions = [Partition(place.topic, place.partition) for place in places]
+        self._assignments.on_revoke(partitions)
+        self._drop(partitions)
+        consumer.incremental_unassign(places)
+
+    def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        partitions = [Partition(place.topic, place.partition) for place in places]
+        _log.warning("partitions were lost", extra={"partitions": [str(partition) for partition in partitions]})
+        self._assignments.on_lost(partitions)
+        self._drop(partitions)
+        consumer.incremental_unassign(places)
+
+    def _drop(self, partitions: Sequence[Partition]) -> None:
+        self._assignments.end(partitions)
+        for partition in partitions:
+            self._cursors.pop(partition, None)
+            self._ahead.append(Revoked(partition))
+            for gauge in (metrics.CONSUMER_LAG, metrics.PREDICTED_RESTART_SECONDS):
+                gauge.remove_by_labels({"topic": partition.topic, "partition": str(partition.index)})
+        metrics.ASSIGNED_PARTITIONS.set(len(self._cursors))
+
+    def _rewind(self, reason: str) -> None:
+        _log.warning("going back to the committed offsets", extra={"reason": reason})
+        metrics.REWINDS.labels(reason=reason).inc()
+        places = [
+            TopicPartition(p.topic, p.index, start) for p, start in self._begin(self._assignments.owned()).items()
+        ]
+        for place in places:
+            try:
+                self._consumer.seek(place)
+            except KafkaException as failure:
+                if failure.args[0].code() != KafkaError._STATE:
+                    raise
+                # Assigned only just now, it is not fetched yet and cannot be sought.
+                self._consumer.incremental_unassign([place])
+                self._consumer.incremental_assign([place])
+
+    def _begin(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Start a generation of each partition and return the offsets to read from."""
+        if not partitions:
+            return {}
+        beginnings, self._assignments.topic_ids = self._restorer.beginnings(partitions)
+        generations = self._assignments.begin({partition: begin.committed for partition, begin in beginnings.items()})
+        self._ahead = [item for item in self._ahead if item.partition not in generations]
+        now = self._source.clock()
+        for partition, begin in beginnings.items():
+            self._cursors[partition] = _Cursor(
+                generation=generations[partition],
+                next_offset=begin.start_offset,
+                committed=begin.committed,
+                muted_until=begin.resume_offset,
+                changed_at=now,
+                replay_from=begin.start_offset,
+                replay_began=now,
+                snapshot_offset=begin.start_offset,
+            )
+            state = begin.snapshot.state if begin.snapshot is not None else None
+            self._ahead.append(Assigned(partition, generations[partition], state))
+            if begin.start_offset == begin.resume_offset:
+                self._ahead.append(self._finish_replay(partition, self._cursors[partition], now))
+        metrics.ASSIGNED_PARTITIONS.set(len(self._cursors))
+        starts = {partition: begin.start_offset for partition, begin in beginnings.items()}
+        _log.info(
+            "partitions assigned",
+            extra={"starts": {str(partition): offset for partition, offset in sorted(starts.items())}},
+        )
+        return starts
+
+    def _take_ahead(self) -> list[SourceItem]:
+        items: list[SourceItem] = list(self._ahead)
+        self._ahead.clear()
+        return items
+
+
+def close(consumer: Consumer) -> None:
+    """Leave the group: partitions are handed over at once instead of after the session timeout."""
+    try:
+        consumer.close()
+    except (KafkaException, RuntimeError) as error:
+        _log.warning("the consumer did not close", extra={"error": str(error)})

@@ -1,0 +1,186 @@
+"""A transactional producer that never repeats a call whose outcome it does not know.
+
+librdkafka has no KIP-890 protection: a late answer to an abandoned EndTxn could end a later transaction of the same
+epoch. So after a timeout or a transport error the producer is thrown away, and a new one under the same transactional
+id takes over: `init_transactions` bumps the epoch, which fences whatever the old one still has on its way.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from millrace_common import metrics
+from millrace_common.errors import FatalError, FencedError
+from millrace_common.records import Output
+
+_log = logging.getLogger(__name__)
+
+# A commit takes about 10 ms; one that takes this long is given up, well inside the session and transaction timeouts.
+CALL_SECONDS: Final = 5.0
+# For taking over: the coordinator first settles what a predecessor left open.
+TAKE_OVER_SECONDS: Final = 30.0
+
+_UNKNOWN_OUTCOME: Final = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+
+
+class AbandonedError(Exception):
+    """The open transaction is gone, and with it everything since the last commit; the next one may begin."""
+
+
+def producer_properties(client: dict[str, str | int], transactional_id: str, timeout_seconds: float) -> dict[str, Any]:
+    """Return the librdkafka properties of a transactional producer."""
+    return client | {
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": int(timeout_seconds * 1000),
+        # While no broker can be reached, send_offsets_to_transaction ends with this and not with its own timeout.
+        "socket.timeout.ms": int(CALL_SECONDS * 1000),
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "batch.size": 1_000_000,
+        "message.max.bytes": 8_388_608,
+        # One commit's records fit: the queue is only ever full for a moment.
+        "queue.buffering.max.messages": 500_000,
+        "queue.buffering.max.kbytes": 131_072,
+    }
+
+
+class TransactionalProducer:
+    """One transaction after another under one transactional id."""
+
+    def __init__(self, instance: str, make_producer: Callable[[], Producer], stopping: Callable[[], bool]) -> None:
+        """Take over `instance`, the transactional id: an open transaction of a predecessor is aborted.
+
+        Raises:
+            FatalError: that is not allowed, or the process was told to stop while the broker did not answer.
+        """
+        self._instance = instance
+        self._make_producer = make_producer
+        self._stopping = stopping
+        self._producer = self._take_over()
+
+    def begin(self) -> None:
+        """Begin a transaction.
+
+        Raises:
+            AbandonedError: try again later.
+            FencedError: another process has taken over.
+        """
+        self._call(self._producer.begin_transaction)
+
+    def produce(self, output: Output, partition: int) -> None:
+        """Put records into the open transaction, in order. A full queue makes this wait: that is the back-pressure.
+
+        Raises:
+            AbandonedError: they cannot be produced.
+            FencedError: another process has taken over.
+        """
+        messages: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(output.keys, output.values, strict=True)
+        ]
+        deadline = time.monotonic() + CALL_SECONDS
+        while self._producer.produce_batch(output.topic, messages, partition=partition) < len(messages):
+            left = [message for message in messages if "_error" in message]
+            problem: KafkaError = left[0]["_error"]
+            # What was queued must be a prefix, or the order would change.
+            if problem.code() != KafkaError._QUEUE_FULL or left != messages[len(messages) - len(left) :]:
+                self.abort(f"produce failed: {problem.name()}")
+            if time.monotonic() > deadline:
+                self.abort("produce failed: the queue stayed full")
+            for message in left:
+                del message["_error"]
+            messages = left
+            self._producer.poll(0.01)
+
+    def commit(self, offsets: Sequence[TopicPartition], group_metadata: object) -> None:
+        """Commit the open transaction together with `offsets` of the group.
+
+        Raises:
+            AbandonedError: it was aborted, or whether it committed is unknown: the committed offsets tell.
+            FencedError: another process has taken over.
+        """
+        self._call(lambda: self._producer.send_offsets_to_transaction(list(offsets), group_metadata, CALL_SECONDS))
+        self._call(lambda: self._producer.commit_transaction(CALL_SECONDS))
+
+    def abort(self, reason: str) -> None:
+        """Give up the open transaction.
+
+        Raises:
+            AbandonedError: always.
+            FencedError: another process has taken over.
+        """
+        _log.warning("aborting the transaction", extra={"reason": reason})
+        try:
+            self._producer.abort_transaction(CALL_SECONDS)
+        except KafkaException as failure:
+            self._refuse_if_fenced(failure)
+            self._replace(failure.args[0])
+        raise AbandonedError(reason)
+
+    def abort_on_the_way_out(self) -> None:
+        """Abort; if that fails, the broker's timeout or the next process does it."""
+        try:
+            self._producer.abort_transaction(CALL_SECONDS)
+        except KafkaException as failure:
+            _log.warning("the last abort failed", extra={"error": str(failure)})
+
+    def _call(self, transaction_call: Callable[[], None]) -> None:
+        try:
+            transaction_call()
+        except KafkaException as failure:
+            self._refuse_if_fenced(failure)
+            error: KafkaError = failure.args[0]
+            if error.code() in _UNKNOWN_OUTCOME or (error.retriable() and not error.txn_requires_abort()):
+                self._replace(error)
+            if error.txn_requires_abort():
+                self.abort(error.name())
+            message = f"a transaction call failed: {error.str()}"
+            raise FatalError(message) from failure
+
+    def _refuse_if_fenced(self, failure: KafkaException) -> None:
+        error: KafkaError = failure.args[0]
+        if error.fatal():
+            message = f"{self._instance} was fenced: {error.str()}"
+            raise FencedError(message) from failure
+
+    def _replace(self, error: KafkaError) -> None:
+        """Fence the producer whose last call has an unknown outcome, by a new one.
+
+        Raises:
+            AbandonedError: always.
+        """
+        _log.warning("the outcome is unknown, replacing the producer", extra={"error": error.str()})
+        abandoned, self._producer = self._producer, self._take_over()
+        abandoned.purge()
+        message = f"outcome unknown: {error.name()}"
+        raise AbandonedError(message)
+
+    def _take_over(self) -> Producer:
+        while True:
+            producer = self._make_producer()
+            try:
+                producer.init_transactions(TAKE_OVER_SECONDS)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if error.fatal() or not error.retriable():
+                    message = f"{self._instance} cannot begin transactions: {error.str()}"
+                    raise FatalError(message) from failure
+                if self._stopping():
+                    message = "stopped while the broker did not answer"
+                    raise FatalError(message) from failure
+                _log.warning("the transaction coordinator does not answer yet", extra={"error": error.str()})
+                metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
+            else:
+                return producer

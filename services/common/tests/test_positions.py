@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from confluent_kafka import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace_common.memory_kafka import MemoryConsumer, MemoryKafka
+from millrace_common.positions import MAX_METADATA_BYTES, GroupPositions, metadata_text
+from millrace_common.records import Committed, Partition
+
+PLACE = Partition("in", 0)
+
+
+def read_back(offset: int, metadata: str) -> Committed | None:
+    kafka = MemoryKafka({"in": 1})
+    kafka.committed[PLACE] = (offset, metadata)
+    return GroupPositions(MemoryConsumer(kafka), 1.0).committed([PLACE])[PLACE]
+
+
+@given(
+    watermark_ms=st.none() | st.integers(-(2**63), 2**63 - 1),
+    topic_id=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40),
+    brake=st.lists(st.integers(0, 10**9), max_size=24),
+)
+def test_metadata_comes_back_as_it_was_committed(
+    watermark_ms: int | None, topic_id: str | None, brake: list[int]
+) -> None:
+    text = metadata_text(watermark_ms, topic_id, brake)
+    assert text.isascii()
+    assert len(text) <= MAX_METADATA_BYTES
+    assert read_back(7, text) == Committed(7, watermark_ms, topic_id, tuple(brake))
+
+
+def test_watermark_zero_is_not_no_watermark() -> None:
+    assert json.loads(metadata_text(0, None, ())) == {"w": 0}
+    assert metadata_text(None, None, ()) == "{}"
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["", "set by hand", "[1, 2]", "null", "7", '"text"', '{"w": "soon"}', '{"b": 3}', '{"b": ["x"]}', "{", "\x7f\xff"],
+)
+def test_metadata_of_another_tool_says_nothing_but_its_offset_counts(foreign: str) -> None:
+    assert read_back(9, foreign) == Committed(9)
+
+
+def test_a_partition_without_a_committed_offset_has_none() -> None:
+    positions = GroupPositions(MemoryConsumer(MemoryKafka({"in": 2})), 1.0)
+    assert positions.committed([Partition("in", 0), Partition("in", 1)]) == {
+        Partition("in", 0): None,
+        Partition("in", 1): None,
+    }
+
+
+def test_no_partition_is_no_question() -> None:
+    class Silent(MemoryConsumer):
+        def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            raise AssertionError
+
+    assert GroupPositions(Silent(MemoryKafka({})), 1.0).committed([]) == {}
