@@ -1,0 +1,1 @@
+"""Validates and deduplicates raw events and orders."""
