@@ -1,0 +1,1 @@
+"""Adds device, place and product to valid events."""

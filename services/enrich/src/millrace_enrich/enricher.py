@@ -1,0 +1,111 @@
+"""From a valid event to an enriched one, a batch of columns at a time."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace_common.columns import Int64s, StringMap, Text
+from millrace_enrich import devices
+from millrace_enrich.money import cents
+from millrace_enrich.places import NOWHERE, Places
+from millrace_enrich.products import ProductTable
+
+_MS_A_DAY: Final = 86_400_000
+_TIMESTAMP: Final = pa.timestamp("ms")
+_TEXT: Final = pa.string()
+
+
+@dataclass(frozen=True, slots=True)
+class Enricher:
+    """Knows products, devices and places.
+
+    Attributes:
+        schema: the Arrow schema of what comes out: that of subject user-events.enriched.
+        products: joined by product id.
+        places: None: country and region stay null.
+    """
+
+    schema: pa.Schema
+    products: ProductTable
+    places: Places | None = None
+
+    def enrich(self, events: pa.RecordBatch, received_at_ms: Int64s) -> pa.RecordBatch:
+        """Return `events` (columns of subject user-events) enriched, row by row; raw IP and user agent are gone.
+
+        Times are UTC. Brand, category and price are those of the product table; what it does not know is taken from the
+        event's own properties. An empty property counts as none; amount_cents is that of purchases only.
+
+        Args:
+            events: timestamps lie between 1970 and 9999.
+            received_at_ms: when ingest forwarded each event, epoch ms.
+        """
+        properties = StringMap(events.column("properties"), empty_is_null=True)
+        context = events.column("context")
+        times = events.column("timestamp")
+        columns = {
+            "event_id": events.column("eventId"),
+            "event_type": events.column("eventType"),
+            "event_time": times.view(_TIMESTAMP),
+            "event_date": pa.array((np.asarray(times) // _MS_A_DAY).astype(np.int32)).view(pa.date32()),
+            "received_at": pa.array(received_at_ms).view(_TIMESTAMP),
+            "client_session_id": events.column("sessionId"),
+            "user_id": events.column("userId"),
+            "page": properties.get("page"),
+            "search_query": properties.get("query"),
+            "amount_cents": _amounts(events.column("eventType"), properties),
+            "properties": events.column("properties"),
+            "platform": context.field("platform"),
+            "referrer": context.field("referrer"),
+        }
+        columns |= self._product(properties) | _device(context.field("userAgent")) | self._place(context.field("ip"))
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+    def _product(self, properties: StringMap) -> dict[str, pa.Array]:
+        product_ids = properties.get("productId")
+        known = self.products.join(product_ids)
+        brand, category, price_cents = (known.column(name) for name in ("brand", "category", "price_cents"))
+        if brand.null_count:
+            brand = pc.coalesce(brand, properties.get("brand"))
+        if category.null_count:
+            category = pc.coalesce(category, properties.get("category"))
+        if price_cents.null_count:
+            price_cents = pc.coalesce(price_cents, cents(properties.get("price")))
+        return {
+            "product_id": product_ids,
+            "product_brand": brand,
+            "product_category": category,
+            "product_price_cents": price_cents,
+        }
+
+    def _place(self, addresses: pa.StringArray) -> dict[str, pa.Array]:
+        if self.places is None:
+            nothing = pa.nulls(len(addresses), _TEXT)
+            return {"country_code": nothing, "region": nothing}
+        encoded = addresses.dictionary_encode()
+        found = [self.places.find(address) for address in encoded.dictionary.to_pylist()] or [NOWHERE]
+        return {
+            "country_code": pa.array([place.country_code for place in found], _TEXT).take(encoded.indices),
+            "region": pa.array([place.region for place in found], _TEXT).take(encoded.indices),
+        }
+
+
+def _amounts(event_types: pa.StringArray, properties: StringMap) -> pa.Int64Array:
+    purchases = Text(event_types).rows_equal("purchase")
+    of_row = np.full(len(event_types), -1, dtype=np.int64)
+    of_row[purchases] = np.arange(len(purchases))
+    amounts = cents(properties.get("amount").take(pa.array(purchases)))
+    return amounts.take(pa.array(of_row, mask=of_row < 0))
+
+
+def _device(agents: pa.StringArray) -> dict[str, pa.Array]:
+    encoded = agents.dictionary_encode()
+    found = [devices.parse(agent) for agent in encoded.dictionary.to_pylist()]
+    return {
+        "device_type": pa.array([device.device_type.value for device in found], _TEXT).take(encoded.indices),
+        "os": pa.array([device.os for device in found], _TEXT).take(encoded.indices),
+        "browser": pa.array([device.browser for device in found], _TEXT).take(encoded.indices),
+        "is_bot": pa.array([device.is_bot for device in found], pa.bool_()).take(encoded.indices),
+    }
