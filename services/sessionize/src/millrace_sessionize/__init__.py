@@ -1,0 +1,1 @@
+"""Cuts enriched events into sessions."""

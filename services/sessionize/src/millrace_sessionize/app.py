@@ -1,0 +1,45 @@
+"""sessionize as a process: settings, real parts, flow."""
+
+import sys
+
+from bytewax.dataflow import Dataflow
+
+from millrace_common.service import Parts, StateSpec, run
+from millrace_sessionize.flow import build_flow
+from millrace_sessionize.processor import Destination, SessionProcessor
+from millrace_sessionize.settings import SessionizeSettings
+from millrace_sessionize.snapshot import STATE_VERSION
+
+
+def build(parts: Parts, settings: SessionizeSettings) -> Dataflow:
+    """Return the flow over Kafka.
+
+    Raises:
+        StartupError: a topic or subject is missing, or partition counts differ.
+    """
+    events = settings.topic("user-events.enriched")
+    outputs = [settings.topic(name) for name in ("session-metrics", "session-updates", "late-events")]
+    parts.refuse_uneven_topics(events, *outputs)
+    sessions, updates, late_events = (
+        Destination(topic, parts.encoder(subject))
+        for topic, subject in zip(outputs, ("session-metrics", "session-updates", "late-events"), strict=True)
+    )
+    processor = SessionProcessor(
+        rules=settings.rules,
+        sessions=sessions,
+        updates=updates,
+        late_events=late_events,
+        idle_timeout_ms=round(settings.idle_timeout_seconds * 1000),
+        update_interval_ms=round(settings.update_interval_seconds * 1000),
+    )
+    source = parts.source([events], state=StateSpec(STATE_VERSION, settings.state_horizon))
+    return build_flow(source, parts.sink(source, outputs), parts.decoder("user-events.enriched").decode, processor)
+
+
+def main() -> None:
+    """Run sessionize until it is told to stop."""
+    sys.exit(run("sessionize", SessionizeSettings, build))
+
+
+if __name__ == "__main__":
+    main()
