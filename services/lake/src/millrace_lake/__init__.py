@@ -1,0 +1,1 @@
+"""Appends topics to Delta tables within seconds."""
