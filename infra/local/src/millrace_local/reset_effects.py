@@ -1,0 +1,271 @@
+"""Looking where a service stands, and moving it: a consumer group with its snapshots, or a table of the lake."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from deltalake import DeltaTable
+
+from millrace_common.codec import RowEncoder
+from millrace_common.positions import GroupPositions, metadata_text
+from millrace_common.records import Partition
+from millrace_common.registry import SchemaRegistry
+from millrace_common.snapshots import SnapshotStore
+from millrace_common.source import consumer_properties
+from millrace_common.topology import Topology
+from millrace_common.transactions import producer_properties
+from millrace_lake.dead_letters import GROUP as DEAD_LETTERS_GROUP
+from millrace_lake.ledger import SERVICE as LAKE
+from millrace_lake.ledger import TOPIC_ID_PROPERTY, app_id
+from millrace_lake.repair import table_of
+from millrace_lake.tables import NAMES
+from millrace_lake.writer import Store, TableWriter
+from millrace_local.errors import LocalStackError
+from millrace_local.reading import Library, decoded
+from millrace_local.reset import Found, Move
+from millrace_local.services import Service
+from millrace_schemas import in_lane, schema_text
+
+INSTANCE: Final = "reset"
+
+_CALL_SECONDS: Final = 30.0
+# A transaction that a dead process has left open is settled by then.
+_SETTLE_SECONDS: Final = 60.0
+
+
+class Places(Protocol):
+    """Where one service stands at the partitions of one topic."""
+
+    def look(self, partitions: Sequence[Partition]) -> list[Found]:
+        """Return where it stands; changes nothing."""
+
+    def move(self, moves: Sequence[Move]) -> list[str]:
+        """Make `moves` last, with their rows in the ledger; return what else has changed by it, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A broker and a registry, and how to get in.
+
+    Attributes:
+        client: librdkafka properties.
+        registry: of a registry client; only consumer groups have their ledger in a topic.
+        lane: whose ledger is written.
+    """
+
+    client: Mapping[str, str | int]
+    registry: Mapping[str, str]
+    lane: str
+
+    @property
+    def quiet_client(self) -> dict[str, str | int]:
+        """The properties of a client that only speaks through its errors."""
+        return {**self.client, "log_level": 0}
+
+    def admin(self) -> AdminClient:
+        """Return a new admin client."""
+        return AdminClient(self.quiet_client)
+
+    def consumer(self, group: str) -> Consumer:
+        """Return a consumer that asks for the offsets of `group` and never joins it."""
+        return Consumer(consumer_properties(self.quiet_client, group, protocol="classic", session_timeout_seconds=10.0))
+
+    def producer(self, transactional_id: str) -> Producer:
+        """Return a new transactional producer."""
+        return Producer(producer_properties(self.quiet_client, transactional_id, _SETTLE_SECONDS))
+
+
+def has_members(admin: AdminClient, group: str) -> bool:
+    """Return whether anybody reads as a member of `group`.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    # Unlike a description, the list knows the state of groups of both protocols.
+    listed = admin.list_consumer_groups(request_timeout=_CALL_SECONDS).result(_CALL_SECONDS)
+    quiet = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+    return any(found.group_id == group and found.state not in quiet for found in listed.valid)
+
+
+class GroupPlaces:
+    """The committed offsets and the snapshots of ingest, enrich or sessionize."""
+
+    def __init__(self, cluster: Cluster, service: Service, snapshots: SnapshotStore | None) -> None:
+        """Connect nothing yet; `snapshots` None: the service has no state."""
+        self._cluster = cluster
+        self._service = service
+        self._snapshots = snapshots
+        self._topology = Topology(cluster.admin())
+        self._registry = SchemaRegistry(dict(cluster.registry))
+
+    def look(self, partitions: Sequence[Partition]) -> list[Found]:
+        """Return what group, broker, snapshots and, where the group says nothing, the ledger say."""
+        consumer = self._cluster.consumer(self._service.group)
+        try:
+            committed = GroupPositions(consumer, _SETTLE_SECONDS).committed(partitions)
+        finally:
+            consumer.close()
+        ids = self._topology.topic_ids({partition.topic for partition in partitions})
+        kept = self._topology.ranges(partitions)
+        positions = {
+            partition: place.offset
+            for partition, place in committed.items()
+            if place is not None and place.topic_id in (None, ids[partition.topic])
+        }
+        ends = self._ledger_ends([partition for partition in partitions if partition not in positions], ids)
+        return [
+            Found(
+                partition,
+                ids[partition.topic],
+                kept[partition],
+                positions.get(partition),
+                positions.get(partition, ends.get(partition)),
+                unaccounted=committed[partition] is None
+                and partition not in ends
+                and self._snapshot_count(partition) > 0,
+            )
+            for partition in partitions
+        ]
+
+    def move(self, moves: Sequence[Move]) -> list[str]:
+        """Remove the snapshots, then commit offsets and ledger rows in one transaction.
+
+        Raises:
+            KafkaException: a call failed; where that leaves the outcome unknown, the same command again finds out.
+        """
+        ledger, name = in_lane("ledger", self._cluster.lane), in_lane(INSTANCE, self._cluster.lane)
+        schema = schema_text("ledger")
+        encoder = RowEncoder(schema, self._registry.schema_id("ledger", schema))
+        ledger_partitions = self._topology.partition_counts([ledger])[ledger]
+        # First: should the rest fail, a missing snapshot only costs a longer replay.
+        notes = [note for move in moves if (note := self._remove_snapshots(move.partition)) is not None]
+        offsets = [
+            TopicPartition(
+                move.partition.topic, move.partition.index, move.offset, metadata_text(None, move.found.topic_id, ())
+            )
+            for move in moves
+        ]
+        now_ms = _now_ms()
+        consumer, producer = self._cluster.consumer(self._service.group), self._cluster.producer(name)
+        try:
+            producer.init_transactions(_SETTLE_SECONDS)
+            producer.begin_transaction()
+            for row in [row for move in moves for row in move.rows(self._service.name, name, now_ms)]:
+                place = row.partition.index % ledger_partitions
+                producer.produce(ledger, key=row.key, value=encoder.encode(row.as_record()), partition=place)
+            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _CALL_SECONDS)
+            producer.commit_transaction(_CALL_SECONDS)
+        finally:
+            consumer.close()
+        return notes
+
+    def _snapshot_count(self, partition: Partition) -> int:
+        return 0 if self._snapshots is None else self._snapshots.count(partition)
+
+    def _remove_snapshots(self, partition: Partition) -> str | None:
+        count = self._snapshot_count(partition)
+        if self._snapshots is None or not count:
+            return None
+        self._snapshots.remove(partition)
+        return f"{partition}: {count} snapshots removed; the state is built anew from the records that are kept"
+
+    def _ledger_ends(self, partitions: Sequence[Partition], topic_ids: Mapping[str, str]) -> dict[Partition, int]:
+        """Return how far the ledger reaches in `partitions` of the topics as they are now."""
+        if not partitions:
+            return {}
+        ledger = in_lane("ledger", self._cluster.lane)
+        count = self._topology.partition_counts([ledger])[ledger]
+        places = sorted({Partition(ledger, partition.index % count) for partition in partitions})
+        servers = str(self._cluster.client["bootstrap.servers"])
+        library = Library(servers, "", Path(), self._cluster.lane, self._cluster.client)
+        ends: dict[Partition, int] = {}
+        for run in decoded(library, self._registry, "ledger", places):
+            rows = run.columns.filter(pc.equal(run.columns["service"], self._service.name))
+            columns = (rows[name].to_pylist() for name in ("topic", "topic_id", "partition", "next_offset"))
+            for topic, topic_id, index, next_offset in zip(*columns, strict=True):
+                partition = Partition(topic, index)
+                if topic_ids.get(topic) == topic_id and partition in partitions:
+                    ends[partition] = max(next_offset, ends.get(partition, 0))
+        return ends
+
+
+class TablePlaces:
+    """The positions of lake, in the table that a topic feeds."""
+
+    def __init__(self, cluster: Cluster, topic: str, store: Store) -> None:
+        """Connect nothing yet.
+
+        Raises:
+            LocalStackError: the store has no table of the lake at all.
+        """
+        self._cluster = cluster
+        self._topic = topic
+        self._store = store
+        self._spec = table_of(topic)
+        self._admin = cluster.admin()
+        self._topology = Topology(self._admin)
+        if not any(self._has(name) for name in NAMES):
+            message = f"no table of the lake is at {store.uri}: start lake, it creates them, or say where they are"
+            raise LocalStackError(message)
+
+    def look(self, partitions: Sequence[Partition]) -> list[Found]:
+        """Return what table and broker say; a table that is missing is not created."""
+        topic_id = self._topology.topic_ids([self._topic])[self._topic]
+        kept = self._topology.ranges(partitions)
+        held, fed_from = dict.fromkeys(partitions, None), None
+        if self._has(self._spec.name):
+            uri, options = self._store.table_uri(self._spec.name), dict(self._store.options)
+            table = DeltaTable(uri, storage_options=options, without_files=True)
+            held = {partition: table.transaction_version(app_id(topic_id, partition.index)) for partition in partitions}
+            fed_from = table.metadata().configuration.get(TOPIC_ID_PROPERTY + self._topic)
+        return [
+            Found(partition, topic_id, kept[partition], position if fed_from == topic_id else None, position)
+            for partition, position in held.items()
+        ]
+
+    def move(self, moves: Sequence[Move]) -> list[str]:
+        """Commit the positions and their ledger rows, then let the table accept the topic as it is now.
+
+        Raises:
+            FatalError: one of its kinds; the table has the positions or it has not, the same command again finds out.
+        """
+        writer = TableWriter(self._spec, self._store)
+        topic_id = moves[0].found.topic_id
+        writer.positions([app_id(topic_id, move.partition.index) for move in moves])
+        now_ms = _now_ms()
+        name = in_lane(INSTANCE, self._cluster.lane)
+        writer.append([], [row for move in moves for row in move.rows(LAKE, name, now_ms)], now_ms)
+        recreated = writer.topic_id(self._topic) not in (None, topic_id)
+        self._settle_dead_letters(moves, recreated=recreated)
+        writer.remember_topic_id(self._topic, topic_id)
+        return [f"{self._topic}: its other partitions begin at their first record"] if recreated else []
+
+    def _settle_dead_letters(self, moves: Sequence[Move], *, recreated: bool) -> None:
+        """Bring back the offsets below which dead letters count as produced, where they are about records now gone."""
+        ends = {move.partition: move.offset if recreated else move.found.kept[1] for move in moves}
+        group = in_lane(DEAD_LETTERS_GROUP, self._cluster.lane)
+        consumer = self._cluster.consumer(group)
+        try:
+            produced = GroupPositions(consumer, _SETTLE_SECONDS).committed(list(ends))
+        finally:
+            consumer.close()
+        back = [
+            TopicPartition(partition.topic, partition.index, ends[partition])
+            for partition, place in produced.items()
+            if place is not None and place.offset > ends[partition]
+        ]
+        if back:
+            asked = self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, back)])
+            asked[group].result(_CALL_SECONDS)
+
+    def _has(self, table: str) -> bool:
+        return DeltaTable.is_deltatable(self._store.table_uri(table), dict(self._store.options))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,71 @@
+"""What a service stands for in processes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from millrace_local.processes import ProcessSpec
+from millrace_local.services import SERVICES, Service, Surroundings, in_other_lane, metrics_ports, process_specs
+from millrace_schemas import topics
+
+_SURROUNDINGS = Surroundings("127.0.0.1:1", "http://127.0.0.1:2", Path("/work"), 9400)
+
+
+def specs_of(*services: Service, running: dict[str, ProcessSpec] | None = None) -> dict[str, ProcessSpec]:
+    return {spec.name: spec for spec in process_specs(services, _SURROUNDINGS, running or {})}
+
+
+def test_a_service_is_told_its_surroundings() -> None:
+    environment = specs_of(SERVICES[0])["ingest"].environment
+    assert environment == {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "SCHEMA_REGISTRY_URL": "http://127.0.0.1:2",
+        "STATE_URI": "/work/state",
+        "LAKE_URI": "/work/lake",
+        "INSTANCE": "0",
+        "LANE": "",
+        "METRICS_PORT": "9400",
+    }
+
+
+def test_own_settings_of_a_service_win_but_for_its_port() -> None:
+    service = replace(SERVICES[0], environment={"LAKE_URI": "elsewhere", "MAX_AGE_SECONDS": "0", "METRICS_PORT": "1"})
+    environment = specs_of(service)["ingest"].environment
+    assert (environment["LAKE_URI"], environment["MAX_AGE_SECONDS"]) == ("elsewhere", "0")
+    assert environment["METRICS_PORT"] == "9400"
+
+
+def test_live_services_have_ports_in_a_row_and_others_any() -> None:
+    lane = in_other_lane(SERVICES, "backfill", {})
+    ports = metrics_ports([*SERVICES, *lane], 9400, {})
+    assert [ports[service.title] for service in SERVICES] == [9400, 9401, 9402, 9403]
+    assert len(set(ports.values())) == 8
+    assert all(20_000 <= ports[service.title] < 32_000 for service in lane)
+
+
+def test_a_process_that_runs_keeps_its_port_when_others_come() -> None:
+    one = specs_of(SERVICES[0])
+    more = specs_of(replace(SERVICES[0], processes=3), SERVICES[1], running=one)
+    assert more["ingest"] == one["ingest"]
+    assert [more[name].environment["INSTANCE"] for name in ("ingest", "ingest-1", "ingest-2")] == ["0", "1", "2"]
+    again = specs_of(replace(SERVICES[0], processes=3), SERVICES[1], running=more)
+    assert again == more
+
+
+def test_a_lane_has_names_groups_and_topics_of_its_own() -> None:
+    lane = in_other_lane(SERVICES[:1], "backfill", {"MAX_AGE_SECONDS": "0"})[0]
+    assert lane.title == "ingest.backfill"
+    assert lane.group == "millrace-ingest.backfill"
+    assert lane.topics == ("user-events.backfill", "transactions.backfill")
+    environment = specs_of(lane)["ingest.backfill"].environment
+    assert (environment["LANE"], environment["MAX_AGE_SECONDS"]) == ("backfill", "0")
+
+
+def test_a_service_survives_json() -> None:
+    service = replace(SERVICES[0], lane="x", processes=2, environment={"A": "1"})
+    assert Service.of_json(service.as_json()) == service
+
+
+def test_every_input_is_a_declared_topic() -> None:
+    declared = {topic.name for topic in topics()}
+    assert {topic for service in SERVICES for topic in service.inputs} <= declared
