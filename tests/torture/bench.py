@@ -1,0 +1,246 @@
+"""One stack under open-loop traffic, and the hands that hurt it. A fault counts when it was seen to strike."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from millrace_common.errors import MillraceError
+from millrace_generator import (
+    Faults,
+    Plan,
+    SendReport,
+    StoppableClock,
+    Target,
+    send,
+    truth_file,
+    window_plan,
+    with_faults,
+)
+from millrace_generator.traffic import Event, Order, Record
+from millrace_local.draining import without_idle_advance
+from millrace_local.ports import ANY
+from millrace_local.processes import Identity
+from millrace_local.services import SERVICES, Service
+from millrace_local.settings import StackSettings
+from millrace_local.stack import Stack, wait_until
+from millrace_local.starting import up
+from millrace_local.supervision import ProcessState
+
+TITLES: Final = tuple(service.title for service in SERVICES)
+FAULTS: Final = Faults(
+    duplicates=0.05, malformed=0.01, invalid=0.01, late=0.01, out_of_order=timedelta(seconds=120), seed=4
+)
+
+# Snapshots so often that every kill finds a few, of different ages.
+_SNAPSHOT_SECONDS: Final = 2
+# All sessions of this window are over when it ends: gap and allowed lateness are 35 minutes together.
+_SHOP_ENDED_BEFORE: Final = timedelta(minutes=40)
+_SHOP_TIME: Final = timedelta(hours=8)
+# Traffic is planned for so many times the least length, and stopped when the faults are over.
+_PLENTY: Final = 5
+_PATIENCE_SECONDS: Final = 120.0
+
+
+class TortureError(MillraceError):
+    """A fault could not be put to work, so that the arm proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How hard an arm is.
+
+    Attributes:
+        name: of the form, for the page.
+        rate: records a second.
+        least_seconds: traffic flows at least so long.
+        rounds: how often each fault of an arm is repeated.
+        outage_seconds: how long a dependency stays away.
+    """
+
+    name: str
+    rate: float
+    least_seconds: float
+    rounds: int
+    outage_seconds: float
+
+
+SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0)
+LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0)
+
+
+@dataclass(slots=True)
+class Sent:
+    """What was handed to the producer: an observer of the generator."""
+
+    event_ids: Counter[str] = field(default_factory=Counter)
+    orders: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __call__(self, records: Sequence[Record], /) -> None:
+        for record in records:
+            if record.good and isinstance(record.about, Event):
+                self.event_ids[record.about.event_id] += 1
+            elif record.good and isinstance(record.about, Order):
+                self.orders[record.about.transaction_id, record.about.status] += 1
+
+
+@dataclass(slots=True)
+class Bench:
+    """A running stack, and what was done to it so far.
+
+    Attributes:
+        stack: broker, registry and services, ready at first.
+        chance: decides every moment and victim.
+        form: how hard it gets.
+        struck: faults that were seen to have struck, by their name.
+        recoveries_seconds: from a kill until all of its victims were ready again.
+    """
+
+    stack: Stack
+    chance: Random
+    form: Form
+    struck: Counter[str] = field(default_factory=Counter)
+    recoveries_seconds: list[float] = field(default_factory=list)
+    _restarts: int = 0
+
+    def state(self, name: str) -> ProcessState:
+        """Return the state of one process."""
+        return next(state for state in self.stack.states() if state.spec.name == name)
+
+    def kill(self, names: Sequence[str], number: signal.Signals) -> None:
+        """Send `number` to these processes at once; returns when the supervisor has seen each of them die."""
+        before = {name: self._running(name) for name in names}
+        for identity, _ in before.values():
+            os.kill(identity.pid, number)
+        for name, (_, deaths) in before.items():
+            self.until(partial(self._has_died, name, deaths), f"{name} survived {number.name}")
+            self.struck[f"{number.name} {name.split('-')[0]}"] += 1
+
+    def kill_and_wait(self, names: Sequence[str], number: signal.Signals) -> None:
+        """Kill, start again at once, wait until ready and note how long that took."""
+        began = time.monotonic()
+        self.kill(names, number)
+        self.start_again(names)
+        self.stack.wait_ready()
+        self.recoveries_seconds.append(time.monotonic() - began)
+
+    def start_again(self, names: Sequence[str]) -> None:
+        """Start services anew without the pause that the supervisor makes after many deaths; others keep theirs."""
+        self._restarts += 1
+        for name in set(names) & {service.title for service in self.stack.services()}:
+            self.stack.change_service(name, {"TORTURE_START": str(self._restarts)})
+
+    def _running(self, name: str) -> tuple[Identity, int]:
+        """Wait for the process of that name; return it, and how often the ones before it died."""
+        self.until(lambda: self.state(name).identity is not None, f"{name} does not run")
+        state = self.state(name)
+        if state.identity is None:
+            message = f"{name} died on its own:\n{self.stack.log_tail(name)}"
+            raise TortureError(message)
+        return state.identity, state.restarts
+
+    def _has_died(self, name: str, deaths: int) -> bool:
+        return self.state(name).restarts > deaths
+
+    def pause(self, longest_seconds: float) -> None:
+        """Let the traffic flow for a while, as chance has it."""
+        self.last(self.chance.uniform(0, longest_seconds))
+
+    def last(self, seconds: float) -> None:
+        """Let things be as they are for so long."""
+        wait_until(lambda: False, seconds)
+
+    def until(self, done: Callable[[], bool], complaint: str) -> None:
+        """Wait for `done`.
+
+        Raises:
+            TortureError: it did not come about.
+        """
+        if not wait_until(done, _PATIENCE_SECONDS):
+            raise TortureError(complaint)
+
+
+class Traffic:
+    """The generator in a thread: an open loop, so nothing that happens to the stack makes it slower."""
+
+    def __init__(self, stack: Stack, form: Form, seed: int) -> None:
+        """Begin to send."""
+        self.truth = stack.work_dir / "truth.ndjson"
+        self.sent = Sent()
+        self._clock = StoppableClock()
+        self._began = time.monotonic()
+        self._least_seconds = form.least_seconds
+        plan = with_faults(_plan(form, seed), replace(FAULTS, seed=seed))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="traffic")
+        self._report: Future[SendReport] = self._thread.submit(self._send, plan, stack, form.rate)
+
+    def _send(self, plan: Plan, stack: Stack, rate: float) -> SendReport:
+        with truth_file(self.truth, plan) as observers:
+            return send(
+                plan,
+                Target(stack.bootstrap_servers, stack.registry_url, {"log_level": 0}),
+                rate=rate,
+                observers=lambda partitions: [*observers(partitions), self.sent],
+                clock=self._clock,
+            )
+
+    def begun(self) -> bool:
+        """Return whether the first records are on their way."""
+        return bool(self.sent.event_ids) or self._report.done()
+
+    def finish(self) -> SendReport:
+        """Go on until the least time is over, then stop and wait for the last acknowledgement.
+
+        Raises:
+            TortureError: it had ended before, so that faults hit a stack at rest, or records could not be sent.
+        """
+        over = self._began + self._least_seconds
+        wait_until(lambda: time.monotonic() >= over or self._report.done(), self._least_seconds)
+        if self._report.done():
+            message = f"the traffic ended before the faults: {self._report.result()}"
+            raise TortureError(message)
+        report = self.close()
+        if report.failed:
+            message = f"{report.failed} records could not be sent: {report.first_failure}"
+            raise TortureError(message)
+        return report
+
+    def close(self) -> SendReport:
+        """Stop."""
+        self._clock.stop()
+        self._thread.shutdown()
+        return self._report.result()
+
+
+def _plan(form: Form, seed: int) -> Plan:
+    end = datetime.now(UTC) - _SHOP_ENDED_BEFORE
+    return window_plan(end - _SHOP_TIME, end, round(form.rate * form.least_seconds * _PLENTY), seed=seed)
+
+
+@contextmanager
+def running_stack(work_dir: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
+    """Run a whole stack while the block runs; every service is told `environment`."""
+    store = work_dir / "snapshots"
+    store.mkdir(parents=True)
+    (work_dir / "state").symlink_to(store)  # so that one rename puts something else in its place
+    stack = up(StackSettings(work_dir=work_dir, ports=ANY), _services(environment))
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _services(environment: Mapping[str, str]) -> tuple[Service, ...]:
+    told = {"SNAPSHOT_INTERVAL_SECONDS": str(_SNAPSHOT_SECONDS), **environment}
+    return tuple(
+        replace(service, environment={**service.environment, **told}) for service in without_idle_advance(SERVICES)
+    )

@@ -1,0 +1,130 @@
+"""Tortures a running pipeline and says what became of every record.
+
+    python tests/torture/torture.py [--long] [--arm NAME]... [--report docs/reference/reliability.md]
+
+Each arm runs on a stack of its own. With --report the page is written anew, and the numbers beside it as JSON; arms
+that did not run keep theirs. Exit code 1 if an arm does not hold.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from arms import ARMS, run
+from bench import LONG, SHORT
+from millrace_common.errors import MillraceError
+from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
+
+_PACKAGES: Final = ("bytewax", "confluent-kafka", "deltalake", "pyarrow")
+_INTRODUCTION: Final = """\
+# Reliability
+
+<!-- Written by `make torture` (tests/torture/torture.py); do not edit, run it. -->
+
+What was done to a running pipeline, and what became of the records. Every arm runs on a fresh stack (broker, registry,
+four services, four partitions a topic) under an open loop of simulated traffic with 5 % duplicates, 1 % undecodable and
+1 % invalid records, 1 % late events and a tenth of the events up to 120 s out of order.
+
+An arm holds when, after it,
+
+- the books balance (`millrace ledger`);
+- the events in the lake are the distinct valid ones sent, each once, and so are the orders;
+- the sessions equal the generator's in every field, and the late events are those it names;
+- every bad record is exactly one dead letter;
+- a `read_committed` reader that ran *during* the faults saw what the final one sees, value by value, in
+  `user-events.enriched` and `session-metrics`;
+- no committed offset went back.
+
+A fault is counted when it was seen to strike: a process died, a log said so. *Lost* and *doubled* are rows missing and
+rows too many over all tables of the lake. *Recovery* is the longest time from a kill to ready again.
+"""
+
+
+def main() -> int:
+    """Run what was asked for; return the exit code."""
+    parser = argparse.ArgumentParser(description="Torture a running pipeline.")
+    parser.add_argument("--long", action="store_true", help="2,000 records/s and many more faults")
+    parser.add_argument("--arm", action="append", choices=[arm.name for arm in ARMS], help="only this one; repeatable")
+    parser.add_argument("--report", type=Path, help="the page to write; its numbers go beside it as JSON")
+    parser.add_argument("--seed", type=int, default=4, help="other moments, victims and traffic")
+    arguments = parser.parse_args()
+    form = LONG if arguments.long else SHORT
+    held = True
+    for arm in ARMS:
+        if form.name not in arm.forms or (arguments.arm and arm.name not in arguments.arm):
+            continue
+        work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arm.name}-"))
+        print(f"{arm.name} ({form.name}) in {work_dir}", flush=True)
+        try:
+            result = run(arm, form, work_dir / "stack", arguments.seed)
+        except MillraceError as error:
+            print(f"{arm.name} could not be finished: {error}", flush=True)
+            held = False
+            continue
+        print(json.dumps(asdict(result), indent=2), flush=True)
+        held = held and not result.problems
+        if arguments.report is not None:
+            write_report(arguments.report, asdict(result))
+    return 0 if held else 1
+
+
+def write_report(page: Path, result: Mapping[str, Any]) -> None:
+    """Put `result` beside those of other arms, and write the page that shows them all."""
+    numbers = page.with_suffix(".json")
+    results = json.loads(numbers.read_text(encoding="utf-8")) if numbers.exists() else {}
+    results[f"{result['arm']} {result['form']}"] = {**result, "run": _circumstances()}
+    numbers.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    page.write_text(render(results), encoding="utf-8")
+
+
+def render(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page."""
+    lines = [_INTRODUCTION]
+    for form, title in ((LONG, "Long form"), (SHORT, "Short form")):
+        found = [results[f"{arm.name} {form.name}"] for arm in ARMS if f"{arm.name} {form.name}" in results]
+        if found:
+            lines += [f"## {title}\n", *_table(found), ""]
+    lines.append("## What was done\n")
+    lines += [f"- `{arm.name}`: {arm.about}." for arm in ARMS]
+    lines += ["", "Each row ran on its own; machine and versions of each are in [the numbers](reliability.json)."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| arm | when (UTC) | records | records/s | faults that struck | lost | doubled | worst recovery | holds |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |",
+    ]
+    for result in results:
+        faults = "<br>".join(f"{count} × {fault}" for fault, count in result["struck"].items())
+        lines.append(
+            f"| `{result['arm']}` | {result['run']['at']} | {result['records']:,} | {result['rate']:,.0f} | {faults} "
+            f"| {result['lost']} | {result['doubled']} | {result['worst_recovery_seconds']} s "
+            f"| {'no: ' + '; '.join(result['problems']) if result['problems'] else 'yes'} |"
+        )
+    return lines
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "kafka": KAFKA_VERSION,
+        "registry": REGISTRY_VERSION,
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

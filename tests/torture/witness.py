@@ -1,0 +1,126 @@
+"""Who watches while faults strike: a read_committed reader of results, and a clerk who notes committed offsets."""
+
+import hashlib
+from collections.abc import Sequence
+from threading import Event, Thread
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from millrace_common.records import Partition
+from millrace_local.probes import quiet_admin
+from millrace_local.reading import Library, runs
+from millrace_local.services import SERVICES
+from millrace_local.stack import Stack, wait_until
+
+_POLL_SECONDS: Final = 0.25
+_CATCH_UP_SECONDS: Final = 60.0
+_TIMEOUT_SECONDS: Final = 5.0
+_BATCH: Final = 2_000
+# What a client says while a broker is away; everything else is a finding.
+_AWAY: Final = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})
+
+Seen = tuple[int, bytes]
+"""The offset of a record, and a hash of its value."""
+
+
+class Witness:
+    """Reads `topics` from the start and polls the groups' offsets, each in a thread, until `finish`."""
+
+    def __init__(self, stack: Stack, topics: Sequence[str]) -> None:
+        """Begin to watch."""
+        self._library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
+        known = quiet_admin(stack.bootstrap_servers).list_topics(timeout=_CATCH_UP_SECONDS).topics
+        self._seen: dict[Partition, list[Seen]] = {
+            Partition(topic, index): [] for topic in topics for index in known[topic].partitions
+        }
+        self._inputs = {
+            service.group: [
+                TopicPartition(topic, index) for topic in service.topics for index in known[topic].partitions
+            ]
+            for service in SERVICES
+        }
+        self._problems: list[str] = []
+        self._polls = 0
+        self._stopping = Event()
+        self._threads = [Thread(target=work, daemon=True) for work in (self._read, self._poll)]
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> list[str]:
+        """Let the reader come to the end, stop, and return what should not have been seen."""
+        final: dict[Partition, list[Seen]] = {partition: [] for partition in self._seen}
+        for partition, messages in runs(self._library, list(final)):
+            final[partition] += map(_seen, messages)
+        wait_until(
+            lambda: all(len(self._seen[partition]) >= len(seen) for partition, seen in final.items()), _CATCH_UP_SECONDS
+        )
+        self.close()
+        if not self._polls or not any(final.values()):
+            self._problems.append("the witness saw nothing")
+        for partition, seen in final.items():
+            live = self._seen[partition]
+            if live != seen:
+                first = next((pair for pair in zip(live, seen, strict=False) if pair[0] != pair[1]), None)
+                self._problems.append(
+                    f"{partition}: the reader during the faults saw {len(live)} records, the final one {len(seen)}; "
+                    f"they differ first at {first}"
+                )
+        return self._problems
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self) -> None:
+        consumer = self._consumer("torture-witness")
+        consumer.assign([TopicPartition(partition.topic, partition.index, 0) for partition in self._seen])
+        while not self._stopping.is_set():
+            for message in consumer.consume(_BATCH, 0.2):
+                problem = message.error()
+                if problem is None:
+                    self._seen[Partition(message.topic() or "", message.partition() or 0)].append(_seen(message))
+                elif not problem.retriable() and problem.code() not in _AWAY:
+                    self._problems.append(f"the reader during the faults got {problem}")
+        consumer.close()
+
+    def _poll(self) -> None:
+        # Not an admin client: its request for a group's offsets aborts the process when a broker goes away meanwhile.
+        consumers = {group: self._consumer(group) for group in self._inputs}
+        latest: dict[tuple[str, str, int], int] = {}
+        while not self._stopping.wait(_POLL_SECONDS):
+            for group, places in self._inputs.items():
+                try:
+                    found = consumers[group].committed(places, timeout=_TIMEOUT_SECONDS)
+                except KafkaException:
+                    continue
+                for place in found:
+                    if place.error is not None or place.offset < 0:
+                        continue
+                    self._polls += 1
+                    key = (group, place.topic, place.partition)
+                    if place.offset < latest.get(key, 0):
+                        self._problems.append(f"committed {key} went back from {latest[key]} to {place.offset}")
+                    latest[key] = place.offset
+        for consumer in consumers.values():
+            consumer.close()
+
+    def _consumer(self, group: str) -> Consumer:
+        """Return a consumer that never joins its group and commits nothing."""
+        return Consumer(
+            {
+                "bootstrap.servers": self._library.bootstrap_servers,
+                "group.id": group,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": "false",
+                "auto.offset.reset": "error",
+                "reconnect.backoff.max.ms": 250,
+                "log_level": 0,
+            }
+        )
+
+
+def _seen(message: Message) -> Seen:
+    return message.offset() or 0, hashlib.blake2b(message.value() or b"", digest_size=8).digest()
