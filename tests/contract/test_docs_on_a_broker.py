@@ -2,16 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from deltalake import write_deltalake
+from confluent_kafka import Producer
 
-from millrace_lake.tables import tables
 from millrace_local.stack import Stack
 from millrace_local.testing import local_stack
 
@@ -50,33 +46,3 @@ def open_transaction(local_stack: Stack) -> Iterator[Producer]:  # noqa: F811
 def test_a_hanging_transaction_is_found(open_transaction: Producer, capsys: pytest.CaptureFixture[str]) -> None:
     run_block("hanging-transaction.md")
     assert "user-events.valid 1 stable up to 0 written up to 1" in capsys.readouterr().out
-
-
-def test_dead_letters_are_sent_again_as_they_came(local_stack: Stack, tmp_path: Path) -> None:  # noqa: F811
-    [spec] = tables(["dead_letters"])
-    at = datetime(2026, 1, 2, tzinfo=UTC)
-    letter = {
-        "service": "ingest",
-        "stage": "decode",
-        "reason": "unknown_schema",
-        "detail": "",
-        "source_topic": "user-events",
-        "source_partition": 2,
-        "source_offset": 7,
-        "source_timestamp": at,
-        "key": b"k",
-        "value": b"\x00\xff exact bytes",
-        "occurred_at": at,
-        "occurred_date": at.date(),
-    }
-    other = letter | {"reason": "invalid_ip", "value": b"stays"}
-    rows = pa.Table.from_pylist([letter, other], schema=spec.schema)
-    write_deltalake(str(tmp_path / ".millrace" / "lake" / "dead_letters"), rows)
-    run_block("read-dead-letters.md")
-    consumer = Consumer({"bootstrap.servers": local_stack.bootstrap_servers, "group.id": "docs"})
-    place = TopicPartition("user-events", 2, 0)
-    assert consumer.get_watermark_offsets(place, timeout=10) == (0, 1)
-    consumer.assign([place])
-    [record] = consumer.consume(1, timeout=10)
-    consumer.close()
-    assert (record.key(), record.value()) == (b"k", letter["value"])
