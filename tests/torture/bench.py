@@ -32,7 +32,7 @@ from millrace_local.ports import ANY
 from millrace_local.processes import Identity
 from millrace_local.services import SERVICES, Service
 from millrace_local.settings import StackSettings
-from millrace_local.stack import Stack, wait_until
+from millrace_local.stack import Stack, log_file, wait_until
 from millrace_local.starting import up
 from millrace_local.supervision import ProcessState
 
@@ -104,6 +104,8 @@ class Bench:
         form: how hard it gets.
         struck: faults that were seen to have struck, by their name.
         recoveries_seconds: from a kill until all of its victims were ready again.
+        dead_besides: dead letters to expect for what an arm sent besides the traffic, as (topic, stage, reason,
+            SHA-256 of the value).
     """
 
     stack: Stack
@@ -111,6 +113,7 @@ class Bench:
     form: Form
     struck: Counter[str] = field(default_factory=Counter)
     recoveries_seconds: list[float] = field(default_factory=list)
+    dead_besides: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     _restarts: int = 0
 
     def state(self, name: str) -> ProcessState:
@@ -152,6 +155,10 @@ class Bench:
     def _has_died(self, name: str, deaths: int) -> bool:
         return self.state(name).restarts > deaths
 
+    def said(self, name: str, words: str) -> int:
+        """Return how often the log of a process has these words."""
+        return log_file(self.stack.work_dir, name).read_text(encoding="utf-8").count(words)
+
     def pause(self, longest_seconds: float) -> None:
         """Let the traffic flow for a while, as chance has it."""
         self.last(self.chance.uniform(0, longest_seconds))
@@ -173,14 +180,14 @@ class Bench:
 class Traffic:
     """The generator in a thread: an open loop, so nothing that happens to the stack makes it slower."""
 
-    def __init__(self, stack: Stack, form: Form, seed: int) -> None:
-        """Begin to send."""
+    def __init__(self, stack: Stack, form: Form, seed: int, *, length: int, change: Callable[[Plan], Plan]) -> None:
+        """Begin to send what `change` makes of a plan for `length` arms."""
         self.truth = stack.work_dir / "truth.ndjson"
         self.sent = Sent()
         self._clock = StoppableClock()
         self._began = time.monotonic()
         self._least_seconds = form.least_seconds
-        plan = with_faults(_plan(form, seed), replace(FAULTS, seed=seed))
+        plan = change(with_faults(_plan(form, seed, length), replace(FAULTS, seed=seed)))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="traffic")
         self._report: Future[SendReport] = self._thread.submit(self._send, plan, stack, form.rate)
 
@@ -222,9 +229,10 @@ class Traffic:
         return self._report.result()
 
 
-def _plan(form: Form, seed: int) -> Plan:
+def _plan(form: Form, seed: int, length: int) -> Plan:
     end = datetime.now(UTC) - _SHOP_ENDED_BEFORE
-    return window_plan(end - _SHOP_TIME, end, round(form.rate * form.least_seconds * _PLENTY), seed=seed)
+    records = round(form.rate * form.least_seconds * _PLENTY * length)
+    return window_plan(end - _SHOP_TIME * length, end, records, seed=seed)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from arms import ARMS, run
+from arms import ARMS
+from arms.arm import run
 from bench import LONG, SHORT
 from millrace_common.errors import MillraceError
 from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
@@ -65,7 +66,7 @@ def main() -> int:
         work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arm.name}-"))
         print(f"{arm.name} ({form.name}) in {work_dir}", flush=True)
         try:
-            result = run(arm, form, work_dir / "stack", arguments.seed)
+            result = run([arm], form, work_dir / "stack", arguments.seed)
         except MillraceError as error:
             print(f"{arm.name} could not be finished: {error}", flush=True)
             held = False

@@ -40,8 +40,8 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def judge(stack: Stack, truth_path: Path, sent: Sent) -> Verdict:
-    """Compare everything that was sent with everything that is in the lake."""
+def judge(stack: Stack, truth_path: Path, sent: Sent, dead_besides: Counter[tuple[str, str, str, str]]) -> Verdict:
+    """Compare everything that was sent, and `dead_besides` it, with everything that is in the lake."""
     truth = read_truth(truth_path)
     pairs: Mapping[str, tuple[Counter[Any], Counter[Any]]] = {
         "events": (sent.event_ids, _rows(stack.lake, "events", "event_id")),
@@ -55,7 +55,7 @@ def judge(stack: Stack, truth_path: Path, sent: Sent) -> Verdict:
             _rows(stack.lake, "late_events", "event_id"),
         ),
         "dead_letters": (
-            Counter(_bad(line) for kind in ("malformed", "invalid") for line in truth.get(kind, [])),
+            Counter(_bad(line) for kind in ("malformed", "invalid") for line in truth.get(kind, [])) + dead_besides,
             Counter(_dead(row) for row in _table(stack.lake, "dead_letters").iter_rows(named=True)),
         ),
     }

@@ -1,0 +1,12 @@
+"""Everything that is done to a running pipeline, by theme."""
+
+from typing import Final
+
+from arms import services, snapshots, surroundings
+from arms.arm import Arm
+
+ARMS: Final[tuple[Arm, ...]] = (
+    *services.ARMS,
+    *surroundings.ARMS,
+    *snapshots.ARMS,
+)

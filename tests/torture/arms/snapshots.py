@@ -1,0 +1,110 @@
+"""Snapshots disappear, break, or cannot be written."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from arms.arm import Arm
+from bench import Bench, TortureError
+
+_STATEFUL: Final = ("sessionize", "ingest")
+# Of user-events, and so of everything after it.
+_PARTITIONS: Final = 4
+
+
+def spoil_snapshots(bench: Bench) -> None:
+    """Kill stateful services and spoil what they left; then let the store be unwritable while they work."""
+    store = bench.stack.work_dir / "state"
+    for damage, said in (
+        (_delete_all, None),
+        (_truncate_newest, "snapshot is unreadable"),
+        (_corrupt_one, "snapshot is unreadable"),
+    ):
+        for name in _STATEFUL:
+            folder = store / name
+            bench.until(partial(_has_snapshots, folder), f"{name} wrote no snapshots")
+            said_before = _said(bench, name, said)
+            began = time.monotonic()
+            bench.kill([name], signal.SIGKILL)
+            damage(folder)
+            bench.stack.wait_ready()
+            bench.recoveries_seconds.append(time.monotonic() - began)
+            if said is not None and _said(bench, name, said) == said_before:
+                message = f"{name} did not notice: {damage.__name__}"
+                raise TortureError(message)
+            bench.struck[f"{damage.__name__.strip('_').replace('_', ' ')}: {name}"] += 1
+    _make_unwritable(bench, store)
+
+
+def _newest(folder: Path) -> list[Path]:
+    """Return the newest snapshot of every partition of a service."""
+    newest: dict[Path, Path] = {}
+    for path in sorted(folder.glob("*/*/*.arrow"), key=lambda path: int(path.stem)):
+        newest[path.parent] = path
+    return list(newest.values())
+
+
+def _has_snapshots(folder: Path) -> bool:
+    return len(_newest(folder)) >= _PARTITIONS
+
+
+def _delete_all(folder: Path) -> None:
+    for path in folder.glob("*/*/*.arrow"):
+        path.unlink()
+
+
+def _truncate_newest(folder: Path) -> None:
+    for path in _newest(folder):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def _corrupt_one(folder: Path) -> None:
+    path = max(_newest(folder), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _make_unwritable(bench: Bench, store: Path) -> None:
+    """Let a file stand where the store was, kill a service meanwhile, and put the store back; each is one rename."""
+    words = "snapshot was not written"
+    before = {name: _said(bench, name, words) for name in _STATEFUL}
+    began = time.monotonic()
+    home = store.readlink()
+    spare = store.with_name("spare")
+    spare.touch()
+    spare.replace(store)
+    try:
+        bench.until(
+            lambda: all(_said(bench, name, words) > before[name] for name in _STATEFUL), "snapshots are still written"
+        )
+        bench.kill(["sessionize"], signal.SIGKILL)
+        bench.last(bench.form.outage_seconds - (time.monotonic() - began))
+    finally:
+        spare.symlink_to(home)
+        spare.replace(store)
+    bench.struck["store unwritable"] += 1
+    bench.start_again(["sessionize"])
+    bench.stack.wait_ready()
+
+
+def _said(bench: Bench, name: str, words: str | None) -> int:
+    return 0 if words is None else bench.said(name, words)
+
+
+ARMS: Final = (
+    Arm(
+        "snapshots",
+        "sessionize and ingest killed, their snapshots deleted, truncated, corrupted; the store unwritable",
+        spoil_snapshots,
+        fires={
+            f"{damage}: {title}": 1
+            for damage in ("delete all", "truncate newest", "corrupt one")
+            for title in _STATEFUL
+        }
+        | {"store unwritable": 1},
+    ),
+)
