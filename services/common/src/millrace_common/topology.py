@@ -1,7 +1,8 @@
 """What the broker says about topics (ids, partition counts, offsets), and the checks made before a start."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
@@ -71,15 +72,13 @@ class Topology:
     def _ask(self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_seconds: float) -> dict[Partition, int]:
         asked = {TopicPartition(partition.topic, partition.index): spec for partition in partitions}
         answers = self._admin.list_offsets(asked, request_timeout=timeout_seconds)
-        # The client's own timeout begins when a broker is found, which may be a minute after the last one died.
-        _, unanswered = wait(answers.values(), timeout=timeout_seconds + _GRACE_SECONDS)
-        if unanswered:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        _await(answers.values(), timeout_seconds)
         return {Partition(place.topic, place.partition): future.result().offset for place, future in answers.items()}
 
     def _describe(self, topics: Iterable[str]) -> Mapping[str, TopicDescription]:
         asked = sorted(set(topics))
         futures = self._admin.describe_topics(TopicCollection(asked), request_timeout=_TIMEOUT_SECONDS)
+        _await(futures.values(), _TIMEOUT_SECONDS)
         found = {}
         for topic, future in futures.items():
             try:
@@ -90,6 +89,17 @@ class Topology:
                     raise StartupError(message) from error
                 raise
         return found
+
+
+def _await(answers: Iterable["Future[Any]"], timeout_seconds: float) -> None:
+    """Wait for all of `answers`. The client's own timeout begins when a broker is found: a minute after the last died.
+
+    Raises:
+        KafkaException: one is overdue.
+    """
+    _, overdue = wait(answers, timeout=timeout_seconds + _GRACE_SECONDS)
+    if overdue:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
 
 def refuse_uneven_topics(counts: Mapping[str, int]) -> None:

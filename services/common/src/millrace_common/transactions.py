@@ -8,6 +8,9 @@ id takes over: `init_transactions` bumps the epoch, which fences whatever the ol
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -22,6 +25,8 @@ _log = logging.getLogger(__name__)
 CALL_SECONDS: Final = 5.0
 # For taking over: the coordinator first settles what a predecessor left open.
 TAKE_OVER_SECONDS: Final = 30.0
+# A call that is not back so long after its own timeout never comes back.
+OVERDUE_SECONDS: Final = 2.0
 
 _UNKNOWN_OUTCOME: Final = frozenset(
     {
@@ -57,6 +62,47 @@ def producer_properties(client: dict[str, str | int], transactional_id: str, tim
     }
 
 
+class _Caller:
+    """Makes a producer's calls in a thread of its own, so that one that never returns does not keep the process.
+
+    librdkafka 2.16 forgets a send_offsets_to_transaction whose request was outdated by a broker's restart: its handler
+    of TxnOffsetCommit returns without a result for __OUTDATED, whatever timeout was given (rdkafka_txnmgr.c).
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        # A daemon: a call that hangs must not keep the process from ending either.
+        Thread(target=self._serve, name="transaction calls", daemon=True).start()
+
+    def call(self, transaction_call: Callable[[], None], timeout_seconds: float) -> None:
+        """Make a call that is meant to end by itself after `timeout_seconds`.
+
+        Raises:
+            KafkaException: what the call raised; timed out, if it is overdue.
+        """
+        self._calls.put(transaction_call)
+        try:
+            failure = self._outcomes.get(timeout=timeout_seconds + OVERDUE_SECONDS)
+        except Empty:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the call did not return")) from None
+        if failure is not None:
+            raise failure
+
+    def end(self) -> None:
+        """Let the thread end with the call it is in."""
+        self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (transaction_call := self._calls.get()) is not None:
+            try:
+                transaction_call()
+            except BaseException as failure:  # raised where the call is waited for
+                self._outcomes.put(failure)
+            else:
+                self._outcomes.put(None)
+
+
 class TransactionalProducer:
     """One transaction after another under one transactional id."""
 
@@ -69,7 +115,7 @@ class TransactionalProducer:
         self._instance = instance
         self._make_producer = make_producer
         self._stopping = stopping
-        self._producer = self._take_over()
+        self._producer, self._caller = self._take_over()
 
     def begin(self) -> None:
         """Begin a transaction.
@@ -123,7 +169,7 @@ class TransactionalProducer:
         """
         _log.warning("aborting the transaction", extra={"reason": reason})
         try:
-            self._producer.abort_transaction(CALL_SECONDS)
+            self._caller.call(lambda: self._producer.abort_transaction(CALL_SECONDS), CALL_SECONDS)
         except KafkaException as failure:
             self._refuse_if_fenced(failure)
             self._replace(failure.args[0])
@@ -132,13 +178,13 @@ class TransactionalProducer:
     def abort_on_the_way_out(self) -> None:
         """Abort; if that fails, the broker's timeout or the next process does it."""
         try:
-            self._producer.abort_transaction(CALL_SECONDS)
+            self._caller.call(lambda: self._producer.abort_transaction(CALL_SECONDS), CALL_SECONDS)
         except KafkaException as failure:
             _log.warning("the last abort failed", extra={"error": str(failure)})
 
     def _call(self, transaction_call: Callable[[], None]) -> None:
         try:
-            transaction_call()
+            self._caller.call(transaction_call, CALL_SECONDS)
         except KafkaException as failure:
             self._refuse_if_fenced(failure)
             error: KafkaError = failure.args[0]
@@ -162,19 +208,22 @@ class TransactionalProducer:
             AbandonedError: always.
         """
         _log.warning("the outcome is unknown, replacing the producer", extra={"error": error.str()})
-        abandoned, self._producer = self._producer, self._take_over()
+        self._caller.end()
+        abandoned = self._producer
+        self._producer, self._caller = self._take_over()
         abandoned.purge()
         message = f"outcome unknown: {error.name()}"
         raise AbandonedError(message)
 
-    def _take_over(self) -> Producer:
+    def _take_over(self) -> tuple[Producer, _Caller]:
         while True:
-            producer = self._make_producer()
+            producer, caller = self._make_producer(), _Caller()
             try:
-                producer.init_transactions(TAKE_OVER_SECONDS)
+                caller.call(partial(producer.init_transactions, TAKE_OVER_SECONDS), TAKE_OVER_SECONDS)
             except KafkaException as failure:
+                caller.end()
                 error: KafkaError = failure.args[0]
-                if error.fatal() or not error.retriable():
+                if error.fatal() or not (error.retriable() or error.code() in _UNKNOWN_OUTCOME):
                     message = f"{self._instance} cannot begin transactions: {error.str()}"
                     raise FatalError(message) from failure
                 if self._stopping():
@@ -183,4 +232,4 @@ class TransactionalProducer:
                 _log.warning("the transaction coordinator does not answer yet", extra={"error": error.str()})
                 metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
             else:
-                return producer
+                return producer, caller
