@@ -1,3 +1,6 @@
+import socket
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -69,6 +72,27 @@ def test_a_closed_server_frees_its_port(switch: Switch) -> None:
     first = HealthServer("127.0.0.1", 0, ready=lambda: True, stalled_after_seconds=1.0)
     first.close()
     HealthServer("127.0.0.1", first.port, ready=lambda: True, stalled_after_seconds=1.0).close()
+
+
+def test_a_probe_that_gave_up_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def ready() -> bool:
+        asked.set()
+        return gone.wait(5)
+
+    server = HealthServer("127.0.0.1", 0, ready=ready, stalled_after_seconds=60.0)
+    others = set(threading.enumerate())
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        # Closing sends a reset, so that the answer cannot be written.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert asked.wait(5)
+    gone.set()
+    for answering in set(threading.enumerate()) - others:
+        answering.join(5)
+    server.close()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("spec", metrics.SPECS, ids=lambda spec: spec.name)

@@ -1,5 +1,6 @@
 """The HTTP side of a service: /metrics, /healthz (progress, not an open port) and /readyz (an assignment)."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -40,11 +41,13 @@ class HealthServer:
                 """Say nothing: probes come every few seconds."""
 
             def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                # Who asked may have given up: a probe does after a second, and this process may have been paused.
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(status)
+                    self.send_header("Content-Type", content_type)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
