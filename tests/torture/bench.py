@@ -120,6 +120,10 @@ class Bench:
         """Return the state of one process."""
         return next(state for state in self.stack.states() if state.spec.name == name)
 
+    def identity(self, name: str) -> Identity:
+        """Wait for the process of that name, and return it."""
+        return self._running(name)[0]
+
     def kill(self, names: Sequence[str], number: signal.Signals) -> None:
         """Send `number` to these processes at once; returns when the supervisor has seen each of them die."""
         before = {name: self._running(name) for name in names}

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from arms import services, snapshots, surroundings
+from arms import pauses, services, snapshots, surroundings
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
     *services.ARMS,
     *surroundings.ARMS,
     *snapshots.ARMS,
+    *pauses.ARMS,
 )

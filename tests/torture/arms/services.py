@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -29,16 +30,16 @@ def kill_services(bench: Bench) -> None:
 def change_processes(bench: Bench) -> None:
     """Run more and fewer processes of a service while others of its group are killed."""
     for lap in range(bench.form.rounds):
-        _scale_to(bench, 2)
+        scale_to(bench, 2)
         bench.pause(2.0)
         _kill_one_of_each(bench, _SIGNALS[lap % 2])
-        _scale_to(bench, 3)
+        scale_to(bench, 3)
         bench.pause(2.0)
         if lap:
             _kill_one_of_each(bench, _SIGNALS[1 - lap % 2])
         # From three to one: a third dies, a third is told to go.
         bench.kill([f"{title}-2" for title in _SCALED], signal.SIGKILL)
-        _scale_to(bench, 1)
+        scale_to(bench, 1)
         bench.pause(2.0)
 
 
@@ -55,14 +56,15 @@ def _kill_one_of_each(bench: Bench, number: signal.Signals) -> None:
     bench.recoveries_seconds.append(time.monotonic() - began)
 
 
-def _scale_to(bench: Bench, processes: int) -> None:
+def scale_to(bench: Bench, processes: int, titles: Collection[str] = _SCALED) -> None:
+    """Run so many processes of each of `titles`, and wait until they are ready."""
     stack = bench.stack
     stack.set_services(
-        [replace(service, processes=processes) if service.title in _SCALED else service for service in stack.services()]
+        [replace(service, processes=processes) if service.title in titles else service for service in stack.services()]
     )
     stack.wait_ready()
-    running = sum(_is_of(state.spec.name, title) for state in stack.states() for title in _SCALED)
-    if running != processes * len(_SCALED):
+    running = sum(_is_of(state.spec.name, title) for state in stack.states() for title in titles)
+    if running != processes * len(titles):
         message = f"{running} processes run, not {processes} of each"
         raise TortureError(message)
     bench.struck[f"{processes} processes of each"] += 1

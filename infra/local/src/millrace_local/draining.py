@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Final
 
 from confluent_kafka import IsolationLevel
-from prometheus_client.parser import text_string_to_metric_families
 
 from millrace_local.errors import LocalStackError
 from millrace_local.lag import lags
-from millrace_local.probes import fetch, quiet_admin
+from millrace_local.probes import metric_samples, quiet_admin
 from millrace_local.services import Service
 from millrace_local.stack import Stack
 
@@ -87,10 +86,7 @@ class _Progress:
 
 def _open_sessions(stack: Stack, title: str) -> int | None:
     """Return how many sessions the first process of `title` holds open; None while it does not know them all yet."""
-    target = next(state.spec.probe.target for state in stack.states() if state.spec.name == title)
-    page = fetch(target.removesuffix("/readyz") + "/metrics")
-    families = text_string_to_metric_families(page or "")
-    values = {family.name: [sample.value for sample in family.samples] for family in families}
+    values = metric_samples(next(state.spec.probe for state in stack.states() if state.spec.name == title))
     found = values.get("millrace_sessionize_open_sessions", [])
     assigned = values.get("millrace_assigned_partitions", [])
     return int(sum(found)) if found and assigned == [len(found)] else None

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from millrace_local.processes import Probe
 
@@ -50,6 +51,13 @@ def quiet_admin(bootstrap_servers: str) -> AdminClient:
 def http_ok(url: str) -> bool:
     """Return whether `url` answers 200 within a second."""
     return fetch(url) is not None
+
+
+def metric_samples(probe: Probe) -> dict[str, list[float]]:
+    """Return the values of every metric of the service that `probe` asks, by name; empty if it does not answer."""
+    page = fetch(probe.target.removesuffix("/readyz") + "/metrics")
+    families = text_string_to_metric_families(page or "")
+    return {family.name: [sample.value for sample in family.samples] for family in families}
 
 
 def fetch(url: str) -> str | None:
