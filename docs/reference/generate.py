@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from millrace_common import codec, metrics
+from millrace_common.failpoints import Failpoint
 from millrace_common.metrics import MetricSpec
 from millrace_common.settings import ServiceSettings
 from millrace_schemas import SUBJECTS, schema_text, topics
@@ -61,6 +62,9 @@ _SHARED: Final = {
     "METRICS_PORT": "0: any free port; the log says which.",
     "STALLED_AFTER_SECONDS": "After so long without progress /healthz answers 503.",
     "LOG_LEVEL": "`DEBUG`, `INFO`, `WARNING` or `ERROR`.",
+    "FAILPOINT": "For tests: the process kills itself there. `name` or `name:passage`, like "
+    "`commit_transaction.before:7`; "
+    f"names: {', '.join(f'`{name}`' for name in Failpoint)}.",
 }
 
 _SETTING: Final = re.compile(r"^#?\s?([A-Z][A-Z0-9_]*)=(.*)$")

@@ -1,6 +1,7 @@
 import pytest
 
 from millrace_common.errors import SettingsError
+from millrace_common.failpoints import Aim, Failpoint
 from millrace_common.settings import ServiceSettings, load
 
 MINIMAL = {
@@ -72,6 +73,18 @@ def test_security_settings_pass_through_as_librdkafka_spells_them(environment: p
     assert client["sasl.mechanism"] == "SCRAM-SHA-512"
     assert client["sasl.username"] == "millrace"
     assert client["ssl.ca.location"] == "/etc/ca.pem"
+
+
+def test_no_failpoint_is_set_unless_it_is_named(environment: pytest.MonkeyPatch) -> None:
+    assert load(ServiceSettings).failpoint is None
+    environment.setenv("FAILPOINT", "send_offsets.before:4")
+    assert load(ServiceSettings).failpoint == Aim(Failpoint.SEND_OFFSETS_BEFORE, 4)
+
+
+def test_an_unknown_failpoint_is_refused_with_those_there_are(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FAILPOINT", "nowhere:4")
+    with pytest.raises(SettingsError, match=r"FAILPOINT: .*no such failpoint; there are produce\.before"):
+        load(ServiceSettings)
 
 
 def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError
 
+from millrace_common import failpoints
 from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import RowEncoder
@@ -189,6 +190,28 @@ def test_effects_come_in_order(bench: Bench) -> None:
         "produce ledger[1] 1",
         "send_offsets in[0] 3, in[1] 2",
         "commit",
+        "snapshot in[0] 3",
+    ]
+
+
+def test_failpoints_stand_on_both_sides_of_each_effect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failpoints, "reach", bench.kafka.effects.append)
+    bench.take(bench.outcome(0, 3, state=STATE))
+    bench.writer.commit()
+    assert bench.effects() == [
+        "begin",
+        "produce.before",
+        "produce out[0] 3",
+        "produce.after",
+        "produce.before",
+        "produce ledger[0] 1",
+        "produce.after",
+        "send_offsets.before",
+        "send_offsets in[0] 3",
+        "send_offsets.after",
+        "commit_transaction.before",
+        "commit",
+        "commit_transaction.after",
         "snapshot in[0] 3",
     ]
 

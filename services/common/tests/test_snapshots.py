@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace_common import failpoints
 from millrace_common.errors import FatalError
+from millrace_common.failpoints import Failpoint
 from millrace_common.metrics import SNAPSHOT_FAILURES
 from millrace_common.records import Partition
 from millrace_common.snapshots import Snapshot, SnapshotStore, SnapshotWriter
@@ -36,6 +38,24 @@ def files(folder: Path) -> list[str]:
 
 def path_of(folder: Path, offset: int) -> Path:
     return folder / "sessionize" / "user-events" / "3" / f"{offset}.arrow"
+
+
+def test_failpoints_stand_before_the_file_before_its_rename_and_after_it(
+    store: SnapshotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(at(1))
+    there: dict[Failpoint, list[str]] = {}
+
+    def look(failpoint: Failpoint) -> None:
+        there[failpoint] = [name.rpartition(".")[2] for name in files(tmp_path)]
+
+    monkeypatch.setattr(failpoints, "reach", look)
+    store.write(at(2))
+    assert there == {
+        Failpoint.SNAPSHOT_BEFORE: ["arrow"],
+        Failpoint.SNAPSHOT_BEFORE_RENAME: ["arrow", "partial"],
+        Failpoint.SNAPSHOT_AFTER: ["arrow", "arrow"],
+    }
 
 
 def test_a_snapshot_comes_back_whole(store: SnapshotStore) -> None:

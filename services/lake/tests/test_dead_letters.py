@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from millrace_common import failpoints
 from millrace_common.codec import RowEncoder
 from millrace_common.errors import FatalError
 from millrace_common.records import Committed, Partition, Reject
@@ -106,6 +107,17 @@ def test_one_transaction_has_letters_their_position_and_an_offset_of_the_reading
         "value": b"\xff",
         "occurred_at": 2_000,
     }
+
+
+def test_failpoints_stand_on_both_sides_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    monkeypatch.setattr(failpoints, "reach", lambda failpoint: client.calls.append((str(failpoint),)))
+    sink(client).commit(BURIAL)
+    assert [name for name, *_ in client.calls] == [
+        *("init", "begin", "produce.before", "produce", "produce.after"),
+        *("send_offsets.before", "offsets", "send_offsets.after", "offsets"),
+        *("commit_transaction.before", "commit", "commit_transaction.after"),
+    ]
 
 
 def test_full_queue_is_back_pressure() -> None:

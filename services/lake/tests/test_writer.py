@@ -1,12 +1,15 @@
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Field
 
+from millrace_common import failpoints
 from millrace_common.errors import FencedError, StartupError
+from millrace_common.failpoints import Failpoint
 from millrace_common.ledger import LedgerRow
 from millrace_lake import history, repair
 from millrace_lake.compaction import compact
@@ -43,6 +46,19 @@ def test_rows_and_position_are_committed_together(
     assert ids_in(writer) == ["a", "b", "c"]
     assert writer.positions([APP]) == {APP: 3}
     assert history.positions(writer.uri, [APP, "other"]) == {APP: 3, "other": None}
+
+
+def test_failpoints_stand_between_data_files_and_commit_and_after_it(
+    writer: TableWriter, session_rows: Rows, ledger_row: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[Failpoint, tuple[int, int | None]] = {}
+
+    def look(failpoint: Failpoint) -> None:
+        seen[failpoint] = len(list(Path(writer.uri).rglob("*.parquet"))), history.row_count(writer.uri)
+
+    monkeypatch.setattr(failpoints, "reach", look)
+    writer.append([session_rows(["a"])], [ledger_row(0, 1)], NOW_MS)
+    assert seen == {Failpoint.DELTA_COMMIT_BEFORE: (1, 0), Failpoint.DELTA_COMMIT_AFTER: (1, 1)}
 
 
 def test_position_moves_without_rows(writer: TableWriter, ledger_row: Ledger, ids_in: Ids) -> None:

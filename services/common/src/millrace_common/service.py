@@ -17,7 +17,7 @@ from bytewax.testing import run_main
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from millrace_common import logs, metrics
+from millrace_common import failpoints, logs, metrics
 from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import Decoder, Encoder, RowEncoder
@@ -248,6 +248,7 @@ def run(name: str, settings_class: type[S], build: Callable[[Parts, S], Dataflow
 
 
 def _run(name: str, settings: S, build: Callable[[Parts, S], Dataflow], stopping: threading.Event) -> int:
+    failpoints.arm(settings.failpoint)
     parts = Parts(name, settings, stopping)
     metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
     health = HealthServer(

@@ -1,11 +1,12 @@
 """Settings of a stream processor: environment variables only, read once at start, all mistakes named at once."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from millrace_common.errors import SettingsError
+from millrace_common.failpoints import Aim
 from millrace_schemas import in_lane
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -54,6 +55,12 @@ class ServiceSettings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     stalled_after_seconds: PositiveSeconds = 60.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    failpoint: Annotated[Aim | None, NoDecode] = None
+
+    @field_validator("failpoint", mode="before")
+    @classmethod
+    def _known_failpoint(cls, given: Any) -> Any:
+        return Aim.parse(given) if isinstance(given, str) else given
 
     def kafka_client(self) -> dict[str, str | int]:
         """Return the librdkafka properties that say where the broker is and how to get in."""

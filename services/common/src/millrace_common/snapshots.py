@@ -18,8 +18,9 @@ from typing import Final
 import pyarrow as pa
 from pyarrow import fs
 
-from millrace_common import metrics
+from millrace_common import failpoints, metrics
 from millrace_common.errors import FatalError
+from millrace_common.failpoints import Failpoint
 from millrace_common.records import Partition
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class SnapshotStore:
         Raises:
             OSError: the store is not writable.
         """
+        failpoints.reach(Failpoint.SNAPSHOT_BEFORE)
         folder = self._folder(snapshot.partition)
         self._files.create_dir(folder, recursive=True)
         content = _content(snapshot, self._version)
@@ -68,6 +70,7 @@ class SnapshotStore:
         else:  # an object appears whole with its PUT
             with self._files.open_output_stream(path) as stream:
                 stream.write(content)
+        failpoints.reach(Failpoint.SNAPSHOT_AFTER)
         self._prune(folder, snapshot.offset)
 
     def _prune(self, folder: str, newest: int) -> None:
@@ -257,5 +260,6 @@ def _write_then_rename(path: str, content: bytearray) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    failpoints.reach(Failpoint.SNAPSHOT_BEFORE_RENAME)
     with suppress(FileNotFoundError):  # another process, further ahead, has tidied up: nobody needs this one any more
         os.replace(partial, path)

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from millrace_common import metrics
+from millrace_common import failpoints, metrics
 from millrace_common.errors import FatalError, FencedError
+from millrace_common.failpoints import Failpoint
 from millrace_common.records import Output
 
 _log = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ class TransactionalProducer:
             {"key": key, "value": value} for key, value in zip(output.keys, output.values, strict=True)
         ]
         deadline = time.monotonic() + CALL_SECONDS
+        failpoints.reach(Failpoint.PRODUCE_BEFORE)
         while self._producer.produce_batch(output.topic, messages, partition=partition) < len(messages):
             left = [message for message in messages if "_error" in message]
             problem: KafkaError = left[0]["_error"]
@@ -149,6 +151,7 @@ class TransactionalProducer:
                 del message["_error"]
             messages = left
             self._producer.poll(0.01)
+        failpoints.reach(Failpoint.PRODUCE_AFTER)
 
     def commit(self, offsets: Sequence[TopicPartition], group_metadata: object) -> None:
         """Commit the open transaction together with `offsets` of the group.
@@ -157,8 +160,12 @@ class TransactionalProducer:
             AbandonedError: it was aborted, or whether it committed is unknown: the committed offsets tell.
             FencedError: another process has taken over.
         """
+        failpoints.reach(Failpoint.SEND_OFFSETS_BEFORE)
         self._call(lambda: self._producer.send_offsets_to_transaction(list(offsets), group_metadata, CALL_SECONDS))
+        failpoints.reach(Failpoint.SEND_OFFSETS_AFTER)
+        failpoints.reach(Failpoint.COMMIT_TRANSACTION_BEFORE)
         self._call(lambda: self._producer.commit_transaction(CALL_SECONDS))
+        failpoints.reach(Failpoint.COMMIT_TRANSACTION_AFTER)
 
     def abort(self, reason: str) -> None:
         """Give up the open transaction.

@@ -9,7 +9,9 @@ import pyarrow as pa
 from bytewax.dataflow import Dataflow
 from confluent_kafka import Consumer, Producer
 
+from millrace_common import failpoints
 from millrace_common.brake import Brake
+from millrace_common.failpoints import Failpoint
 from millrace_common.positions import GroupPositions
 from millrace_common.records import Committed, Partition
 from millrace_common.service import Parts, run
@@ -95,16 +97,14 @@ class _GroupCommits:
         self._consumer = consumer
 
     def __call__(self, committed: Mapping[Partition, Committed]) -> None:
+        failpoints.reach(Failpoint.GROUP_COMMIT_BEFORE)
         self._consumer.commit(offsets=group_offsets(committed), asynchronous=True)
+        failpoints.reach(Failpoint.GROUP_COMMIT_AFTER)
 
 
 def main() -> None:
     """Run lake until it is told to stop."""
     sys.exit(run(SERVICE, LakeSettings, build))
-
-
-if __name__ == "__main__":
-    main()
 
 
 if __name__ == "__main__":

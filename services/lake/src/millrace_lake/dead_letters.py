@@ -13,9 +13,11 @@ from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from millrace_common import failpoints
 from millrace_common.codec import RowEncoder
 from millrace_common.dead_letters import dead_letter
 from millrace_common.errors import FatalError
+from millrace_common.failpoints import Failpoint
 from millrace_common.positions import MAX_METADATA_BYTES, metadata_text
 from millrace_common.records import Committed, Partition, RawRecord, Reject
 from millrace_lake.ledger import SERVICE
@@ -118,11 +120,17 @@ class KafkaDeadLetters:
             producer.begin_transaction()
             for letter in burial.letters:
                 record = dead_letter(SERVICE, letter.partition, letter.record, letter.reject, burial.now_ms)
+                failpoints.reach(Failpoint.PRODUCE_BEFORE)
                 self._produce(producer, letter, self._encoder.encode(record))
+                failpoints.reach(Failpoint.PRODUCE_AFTER)
+            failpoints.reach(Failpoint.SEND_OFFSETS_BEFORE)
             producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _CALL_SECONDS)
+            failpoints.reach(Failpoint.SEND_OFFSETS_AFTER)
             if membership:
                 producer.send_offsets_to_transaction(membership, self._membership(), _CALL_SECONDS)
+            failpoints.reach(Failpoint.COMMIT_TRANSACTION_BEFORE)
             producer.commit_transaction(_CALL_SECONDS)
+            failpoints.reach(Failpoint.COMMIT_TRANSACTION_AFTER)
         except KafkaException as error:
             message = f"{len(burial.letters)} dead letters could not be produced: {error}"
             raise FatalError(message) from error

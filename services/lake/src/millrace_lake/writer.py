@@ -23,7 +23,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
+from millrace_common import failpoints
 from millrace_common.errors import FatalError, FencedError, StartupError
+from millrace_common.failpoints import Failpoint
 from millrace_common.ledger import LedgerRow
 from millrace_lake import schema_changes
 from millrace_lake.fencing import Standing, moved, standing
@@ -287,10 +289,12 @@ class TableWriter:
 
     def _commit(self, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> Exception | None:
         """Try to write the next version; return what went wrong."""
+        failpoints.reach(Failpoint.DELTA_COMMIT_BEFORE)
         try:
             self.commit_actions(actions, properties)
         except _PASSING as error:
             return error
+        failpoints.reach(Failpoint.DELTA_COMMIT_AFTER)
         return None
 
     def _refresh(self, own_commits: int = 0) -> None:
