@@ -34,6 +34,15 @@ def test_limit_one_never_stops() -> None:
         brake.add(100, 100, "undecodable")
 
 
+def test_what_was_let_through_with_the_brake_off_does_not_count_when_it_is_on_again() -> None:
+    before = Brake(window=1_000, limit=0.5)
+    before.add(450, 450, "bad_ip")
+    off = Brake(window=1_000, limit=1)
+    off.restore(before.counts())
+    off.add(100, 100, "bad_ip")
+    assert off.counts() == ()
+
+
 def test_what_was_counted_survives_a_restart() -> None:
     before = Brake(window=1_000, limit=0.5)
     before.add(450, 450, "bad_ip")

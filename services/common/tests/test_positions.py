@@ -32,6 +32,26 @@ def test_metadata_comes_back_as_it_was_committed(
     assert read_back(7, text) == Committed(7, watermark_ms, topic_id, tuple(brake))
 
 
+@given(
+    watermark_ms=st.integers(-(2**63), 2**63 - 1),
+    brake=st.lists(st.integers(0, 2**63), max_size=1_000),
+    foreign=st.binary(max_size=300),
+)
+def test_metadata_fits_the_broker_and_is_readable_whatever_was_counted(
+    watermark_ms: int, brake: list[int], foreign: bytes
+) -> None:
+    counts = [*brake, *foreign] * 8
+    text = metadata_text(watermark_ms, "topic-id-of-22-letters", counts)
+    assert len(text.encode()) <= MAX_METADATA_BYTES
+    found = read_back(7, text)
+    assert found is not None
+    assert (found.watermark_ms, found.topic_id) == (watermark_ms, "topic-id-of-22-letters")
+    kept = len(found.brake)
+    assert list(found.brake) == counts[len(counts) - kept :]
+    assert (len(counts) - kept) % 2 == 0
+    assert kept == len(counts) or len(text) > MAX_METADATA_BYTES - 50
+
+
 def test_watermark_zero_is_not_no_watermark() -> None:
     assert json.loads(metadata_text(0, None, ())) == {"w": 0}
     assert metadata_text(None, None, ()) == "{}"

@@ -609,6 +609,21 @@ def test_a_tripped_brake_trips_again_after_a_restart() -> None:
         again.take(again.outcome(400, 200, dead=200))
 
 
+def test_with_the_brake_off_an_idle_partition_forgets_what_it_was_told_about_the_brake() -> None:
+    bench = Bench(brake=Brake(1_000, 0.5))
+    bench.take(bench.outcome(0, 400, dead=400, watermark_ms=77), bench.outcome(0, 10, place=SECOND))
+    bench.writer.commit()
+    off = Bench(brake=Brake(1_000, 1.0), kafka=bench.kafka)
+    rows = len(off.ledger())
+    off.writer.commit()
+    assert off.metadata() == {"w": 77, "t": "id-of-in"}
+    assert off.kafka.committed[FIRST][0] == 400
+    assert len(off.ledger()) == rows, "a ledger row about nothing"
+    again = Bench(brake=Brake(1_000, 0.5), kafka=off.kafka)
+    again.take(again.outcome(400, 500, dead=500))
+    assert again.writer.commit()
+
+
 def test_what_an_abandoned_transaction_counted_does_not_trip_the_brake() -> None:
     bench = Bench(brake=Brake(1_000, 0.5))
     for _ in range(4):

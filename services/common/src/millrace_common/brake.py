@@ -12,7 +12,8 @@ class Brake:
     """Counts the dead among the last `window` records, in ten blocks, so that the count fits commit metadata.
 
     It outlives the process: what was counted is committed with the offsets and restored on assignment. Otherwise each
-    restart would set aside another half window of records before it stopped again.
+    restart would set aside another half window of records before it stopped again. A limit of 1 switches it off: then
+    it counts nothing and forgets what it knew, as whoever lets dead records pass has seen them.
     """
 
     def __init__(self, window: int, limit: float) -> None:
@@ -24,6 +25,8 @@ class Brake:
 
     def restore(self, counts: Sequence[int]) -> None:
         """Begin with `counts` of a committed brake if they hold more dead records than what is known here."""
+        if self._limit >= 1:
+            return
         blocks = list(zip(counts[::2], counts[1::2], strict=False))
         if sum(dead for _, dead in blocks) > self._dead():
             self._blocks = deque(blocks)
@@ -47,9 +50,11 @@ class Brake:
         Raises:
             BrakeError: too many of the recent records are dead.
         """
+        if self._limit >= 1:
+            return
         records, dead_before = self._blocks[-1]
         self._blocks[-1] = (records + read, dead_before + dead)
-        if dead and self._limit < 1 and self._dead() > self._limit * self._window:
+        if dead and self._dead() > self._limit * self._window:
             message = (
                 f"{self._dead()} of the last {self._records()} records are dead, most recently because of {reason!r}: "
                 f"stopped before more are set aside. Mend the producer, or set BRAKE_LIMIT=1 to let them through as "

@@ -1,7 +1,7 @@
 """Where a group stands: committed offsets and the metadata that a transaction stores beside them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from confluent_kafka import Consumer, TopicPartition
@@ -38,12 +38,21 @@ class GroupPositions:
         return {Partition(answer.topic, answer.partition): _committed(answer) for answer in answers}
 
 
-def metadata_text(watermark_ms: int | None, topic_id: str | None, brake: Iterable[int]) -> str:
+def metadata_text(watermark_ms: int | None, topic_id: str | None, brake: Sequence[int]) -> str:
     """Return commit metadata: JSON with watermark `w` (epoch ms), topic id `t`, brake counts `b`; ASCII.
 
-    librdkafka has corrupted binary metadata (confluentinc/librdkafka#4649).
+    It is never cut in the middle: nobody could read that. What does not fit are the brake's oldest blocks; its own
+    counts always do, but those it was restored with may be another tool's. librdkafka has corrupted binary metadata
+    (confluentinc/librdkafka#4649).
     """
-    fields = {"w": watermark_ms, "t": topic_id, "b": list(brake)}
+    counts = list(brake)
+    while len(text := _json(watermark_ms, topic_id, counts)) > MAX_METADATA_BYTES and counts:
+        del counts[:2]
+    return text
+
+
+def _json(watermark_ms: int | None, topic_id: str | None, brake: list[int]) -> str:
+    fields = {"w": watermark_ms, "t": topic_id, "b": brake}
     return json.dumps({name: value for name, value in fields.items() if value not in (None, [])}, separators=(",", ":"))
 
 

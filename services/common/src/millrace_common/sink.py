@@ -20,7 +20,7 @@ from millrace_common.codec import RowEncoder
 from millrace_common.dead_letters import dead_letter
 from millrace_common.errors import FatalError
 from millrace_common.ledger import LedgerRow
-from millrace_common.positions import MAX_METADATA_BYTES, metadata_text
+from millrace_common.positions import metadata_text
 from millrace_common.records import (
     Assigned,
     Committed,
@@ -228,11 +228,15 @@ class Transactions:
 
         Without one, records that are deleted before the first commit would be missed by nobody.
         """
-        if committed is not None:
-            self._sink.brake.restore(committed.brake)
-        else:
+        if committed is None:
             self._begin()
             self._range(partition).opens_books = True
+            return
+        self._sink.brake.restore(committed.brake)
+        if committed.brake and not self._sink.brake.counts():
+            # The brake is off. A partition without traffic would keep the counts, and bring them back when it is on.
+            self._begin()
+            self._range(partition)
 
     def _brake(self, outcome: Outcome) -> None:
         reasons = Counter(str(reject.reason) for reject in outcome.rejects)
@@ -302,7 +306,7 @@ class Transactions:
                 partition.topic,
                 partition.index,
                 held.next_offset,
-                metadata_text(held.watermark_ms, topic_ids[partition.topic], brake)[:MAX_METADATA_BYTES],
+                metadata_text(held.watermark_ms, topic_ids[partition.topic], brake),
             )
             for partition, held in self._open.items()
         ]

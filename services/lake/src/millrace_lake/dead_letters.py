@@ -18,7 +18,7 @@ from millrace_common.codec import RowEncoder
 from millrace_common.dead_letters import dead_letter
 from millrace_common.errors import FatalError
 from millrace_common.failpoints import Failpoint
-from millrace_common.positions import MAX_METADATA_BYTES, metadata_text
+from millrace_common.positions import metadata_text
 from millrace_common.records import Committed, Partition, RawRecord, Reject
 from millrace_lake.ledger import SERVICE
 
@@ -174,7 +174,7 @@ def group_offsets(committed: Mapping[Partition, Committed]) -> list[TopicPartiti
             partition.topic,
             partition.index,
             place.offset,
-            metadata_text(None, place.topic_id, place.brake)[:MAX_METADATA_BYTES],
+            metadata_text(None, place.topic_id, place.brake),
         )
         for partition, place in committed.items()
     ]

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -204,7 +204,7 @@ class Commits:
         if committed is None:
             return
         self._sink.brake.restore(committed.brake)
-        self._standing[partition] = committed
+        committed = self._standing[partition] = replace(committed, brake=self._sink.brake.counts())
         # A predecessor may have died between the table and the group; without this, an idle topic would show lag.
         self._sink.commit_group({partition: committed})
 
