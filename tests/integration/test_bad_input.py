@@ -1,5 +1,6 @@
 """Everything a producer can do wrong, sent to the real broker: each record is one dead letter with its exact bytes."""
 
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from millrace_common.codec import RowEncoder, frame
+from millrace_common.dead_letters import MOST_KEY_BYTES, MOST_VALUE_BYTES
 from millrace_common.records import Partition
 from millrace_common.registry import SchemaRegistry
 from millrace_local.audit import audit
@@ -25,6 +27,8 @@ pytestmark = pytest.mark.broker
 NOW_MS = int(time.time() * 1000)
 PARTITIONS = 4
 YEAR_9999_MS = 253_370_764_800_000
+# The broker's message.max.bytes less what it counts besides key and value: batch header 61, record header 13.
+LARGEST_BYTES = 1_048_588 - 61 - 13
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Wrong:
     value: bytes | None
     reason: str
     topic: str = "user-events"
+    key: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ def wrong_records(shop: Shop) -> list[Wrong]:
         ),
         Wrong("NUL in a string", shop.event(sessionId="s-\x00"), "nul_in_string"),
         Wrong("near the broker's limit", shop.event(properties={"page": "x" * 1_000_000}), "too_large"),
+        Wrong("as large as the broker takes", b"\0" + random_bytes(LARGEST_BYTES - 7), "too_large", key=b"largest"),
+        Wrong("a key as large as the broker takes", b"", "empty_value", key=random_bytes(LARGEST_BYTES)),
+        Wrong("larger than any topic takes, when unpacked", bytes(24_000_000), "too_large"),
+        Wrong("a key larger than any topic takes, when unpacked", b"", "empty_value", key=bytes(24_000_000)),
         Wrong("a map of 100,000 entries", shop.event(properties=huge_map)[:1_000_000], "too_large"),
         Wrong(
             "too many properties", shop.event(properties={f"k{n}": "v" for n in range(5_000)}), "too_many_properties"
@@ -156,7 +165,7 @@ def test_each_bad_record_is_one_dead_letter_with_its_exact_bytes(local_stack: St
     assert not any(restarts.values()), "a bad record stopped a service"
     assert verdict.balanced, verdict.problems
     bad = [record for record in sent if record.reason is not None]
-    expected = {(r.topic, r.partition, r.offset): (r.reason, r.key, r.value) for r in bad}
+    expected = {(r.topic, r.partition, r.offset): (r.reason, *kept(r)) for r in bad}
     found = {place: letter for place, letter in letters if place in expected}
     assert found == expected
     assert sum(place in expected for place, _ in letters) == len(expected), "a dead letter is there twice"
@@ -170,10 +179,26 @@ def test_each_bad_record_is_one_dead_letter_with_its_exact_bytes(local_stack: St
     assert sorted(value for value in forwarded if value in set(good)) == sorted(value for value in good if value)
 
 
+def random_bytes(count: int) -> bytes:
+    """Return bytes that nothing makes smaller."""
+    return random.Random(4).randbytes(count)
+
+
+def kept(record: Sent) -> tuple[bytes | None, bytes | None]:
+    """Return key and value as a dead letter has them: whole, up to what can be sent on."""
+    key, value = record.key, record.value
+    return key[:MOST_KEY_BYTES] if key else key, value[:MOST_VALUE_BYTES] if value else value
+
+
 def send(stack: Stack, shop: Shop, wrong: list[Wrong]) -> list[Sent]:
     """Send every wrong record with a good one before and behind it, and return where each went."""
     producer = Producer(
-        {"bootstrap.servers": stack.bootstrap_servers, "enable.idempotence": True, "message.max.bytes": 1_048_000}
+        {
+            "bootstrap.servers": stack.bootstrap_servers,
+            "enable.idempotence": True,
+            "message.max.bytes": 32_000_000,
+            "compression.type": "zstd",
+        }
     )
     sent: list[Sent] = []
     for number, record in enumerate(wrong):
@@ -187,8 +212,11 @@ def send(stack: Stack, shop: Shop, wrong: list[Wrong]) -> list[Sent]:
 
             # A compacted topic refuses a record without a key itself.
             key = f"key-{number}".encode() if number % 3 or record.topic == "transactions" else None
+            if reason is not None and record.key is not None:
+                key = record.key
             producer.produce(record.topic, value, key, number % PARTITIONS, on_delivery=note)
-    assert producer.flush(30) == 0
+            # Each in a batch of its own: the broker bounds batches.
+            assert producer.flush(30) == 0
     return sent
 
 

@@ -20,6 +20,7 @@ from millrace_local.dead_letters import (
     judge,
     parse_since,
     text_view,
+    whole,
 )
 from millrace_local.errors import LocalStackError
 
@@ -107,6 +108,13 @@ def test_a_replay_id_is_fit_for_a_name(replay_id: str) -> None:
 
 def test_what_the_lake_has_is_not_sent() -> None:
     assert judge([], [LETTER, LETTER], [True, False], set()) == [(LETTER, Fate.IN_LAKE), (LETTER, Fate.SENT)]
+
+
+def test_a_letter_that_lacks_bytes_of_its_record_is_named_and_not_sent() -> None:
+    said: list[str] = []
+    cut = replace(LETTER, source_offset=90, detail="cut: value of 9000000 bytes to 4194304; too large")
+    assert list(whole([LETTER, cut, INTERNAL], said.append)) == [LETTER, INTERNAL]
+    assert said == [f"{LETTER.source} offset 90 is not sent, its dead letter is {cut.detail}"]
 
 
 def test_copies_are_left_to_ingest_but_held_back_behind_it() -> None:

@@ -20,7 +20,7 @@ from millrace_common.records import Counts, Output, Partition
 from millrace_common.source import consumer_properties
 from millrace_common.transactions import AbandonedError, TransactionalProducer, producer_properties
 from millrace_local.dead_letter_reading import Reader
-from millrace_local.dead_letters import INGEST, Choice, Fate, Kind, Letter, Position, Tally, judge
+from millrace_local.dead_letters import INGEST, Choice, Fate, Kind, Letter, Position, Tally, judge, whole
 from millrace_local.errors import LocalStackError
 from millrace_local.services import SERVICES
 from millrace_schemas import in_lane, schema_text
@@ -163,7 +163,10 @@ class Replay:
         for partition in sorted(positions):
             next_offset, end = positions[partition].next_offset, positions[partition].end
             choice = replace(self._request.choice, since_ms=positions[partition].since_ms)
-            meant = (letter for letter in self._reader.letters(partition) if letter.offset < end and choice.has(letter))
+            meant = whole(
+                (letter for letter in self._reader.letters(partition) if letter.offset < end and choice.has(letter)),
+                self._say,
+            )
             for letters in _cut(meant, self._request.lookup_letters):
                 due = [letter for letter in letters if letter.offset >= next_offset]
                 earlier = letters[: len(letters) - len(due)]

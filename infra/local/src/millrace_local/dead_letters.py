@@ -6,12 +6,13 @@ A letter is the record of topic `dead-letters` that wraps a record which could n
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from millrace_common.dead_letters import is_cut
 from millrace_common.records import Partition
 from millrace_local.errors import LocalStackError
 
@@ -194,6 +195,15 @@ def judge(
             seen.add(digest)
         judged.append((letter, fate))
     return judged
+
+
+def whole(letters: Iterable[Letter], say: Callable[[str], None]) -> Iterator[Letter]:
+    """Yield the letters that have every byte of their records; `say` of each other one that it is not sent."""
+    for letter in letters:
+        if is_cut(letter.detail):
+            say(f"{letter.source} offset {letter.source_offset} is not sent, its dead letter is {letter.detail}")
+        else:
+            yield letter
 
 
 def _digest(letter: Letter) -> bytes:

@@ -17,7 +17,7 @@ from millrace_common import metrics
 from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import RowEncoder
-from millrace_common.dead_letters import dead_letter
+from millrace_common.dead_letters import dead_letter, kept_key
 from millrace_common.errors import FatalError
 from millrace_common.ledger import LedgerRow
 from millrace_common.positions import metadata_text
@@ -274,7 +274,7 @@ class Transactions:
             )
             for record, reject in zip(records, outcome.rejects, strict=True)
         ]
-        return Output(self._config.dead_letters_topic, [record.key() for record in records], values)
+        return Output(self._config.dead_letters_topic, [kept_key(record) for record in records], values)
 
     def _produce(self, source: Partition, output: Output, held: _Range) -> None:
         held.emitted[output.topic] += len(output.values)

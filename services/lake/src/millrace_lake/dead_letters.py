@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from millrace_common import failpoints
 from millrace_common.codec import RowEncoder
-from millrace_common.dead_letters import dead_letter
+from millrace_common.dead_letters import dead_letter, kept_key
 from millrace_common.errors import FatalError
 from millrace_common.failpoints import Failpoint
 from millrace_common.positions import metadata_text
@@ -146,7 +146,7 @@ class KafkaDeadLetters:
             try:
                 producer.produce(
                     self._topic,
-                    key=letter.record.key(),
+                    key=kept_key(letter.record),
                     value=value,
                     partition=letter.partition.index % self._partition_count,
                 )
