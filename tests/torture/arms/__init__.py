@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from arms import pauses, services, snapshots, surroundings
+from arms import pauses, poison, services, snapshots, surroundings
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
@@ -10,4 +10,5 @@ ARMS: Final[tuple[Arm, ...]] = (
     *surroundings.ARMS,
     *snapshots.ARMS,
     *pauses.ARMS,
+    *poison.ARMS,
 )
