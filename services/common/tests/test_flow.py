@@ -34,7 +34,6 @@ def pass_through(item: SourceItem) -> SinkItem:
 class Bench:
     """Runs the flow until everything appended is committed; each poll takes 60 ms by its clock."""
 
-    monkeypatch: pytest.MonkeyPatch
     kafka: MemoryKafka = field(default_factory=lambda: MemoryKafka({"in": 2, "out": 2, "dead-letters": 2, "ledger": 2}))
     assignments: Assignments = field(default_factory=Assignments)
     polls: int = 0
@@ -53,7 +52,6 @@ class Bench:
         return self.done() or self.polls > POLLS_AT_MOST
 
     def run(self) -> None:
-        self.monkeypatch.setattr("millrace_common.source.Consumer", lambda properties, logger: self.consumer)
         source = GroupSource(
             config=GroupConfig({}, "pass", ("in",), 1_000),
             assignments=self.assignments,
@@ -61,6 +59,7 @@ class Bench:
             make_positions=lambda consumer: GroupPositions(consumer, 1.0),
             stopping=self.stopping,
             clock=lambda: self.now,
+            make_consumer=lambda properties: self.consumer,
         )
         sink = TransactionalSink(
             config=SinkConfig("pass", "pass-0", "dead-letters", "ledger", 0.1, 1_000_000),
@@ -87,8 +86,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(monkeypatch)
+def bench() -> Bench:
+    return Bench()
 
 
 def test_a_flow_stops_by_its_flag_with_everything_committed_in_order(bench: Bench) -> None:
@@ -148,7 +147,7 @@ def test_every_kind_of_failure_costs_nothing_and_doubles_nothing(bench: Bench) -
     assert bench.out(SECOND) == [b"%d" % number for number in range(50)]
 
 
-def test_a_partition_that_goes_and_comes_back_is_read_once(bench: Bench) -> None:
+def test_a_partition_that_goes_and_comes_back_is_read_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.consumer.most = 5
     bench.kafka.append(FIRST, *(b"%d" % number for number in range(60)))
     bench.kafka.append(SECOND, *(b"%d" % number for number in range(30)))
@@ -165,7 +164,7 @@ def test_a_partition_that_goes_and_comes_back_is_read_once(bench: Bench) -> None
                 bench.consumer.rebalance("assign", FIRST, SECOND)
         return list(original(num_messages, timeout))
 
-    bench.monkeypatch.setattr(bench.consumer, "consume", consume)
+    monkeypatch.setattr(bench.consumer, "consume", consume)
     bench.run()
     assert bench.done()
     assert bench.out(FIRST) == [b"%d" % number for number in range(60)]

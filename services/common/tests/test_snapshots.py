@@ -1,7 +1,6 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -260,10 +259,8 @@ class Unwritable(SnapshotStore):
         super().write(snapshot)
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("millrace_common.snapshots.RETRY_SECONDS", 0.0)
-    yield
+def impatient(store: SnapshotStore) -> SnapshotWriter:
+    return SnapshotWriter(store, sleep=lambda seconds: None)
 
 
 def failures() -> float:
@@ -281,16 +278,16 @@ def test_a_failed_write_is_counted_and_nothing_stops(tmp_path: Path) -> None:
     assert files(tmp_path) == ["20.arrow"]
 
 
-def test_waiting_goes_on_until_it_is_written(tmp_path: Path, impatient: None) -> None:
-    writer = SnapshotWriter(Unwritable(str(tmp_path), 3))
+def test_waiting_goes_on_until_it_is_written(tmp_path: Path) -> None:
+    writer = impatient(Unwritable(str(tmp_path), 3))
     writer.submit(at(10))
     writer.wait_until_written(at(10), lambda: False)
     assert files(tmp_path) == ["10.arrow"]
     writer.close()
 
 
-def test_waiting_for_one_partition_is_not_satisfied_by_another(tmp_path: Path, impatient: None) -> None:
-    writer = SnapshotWriter(Unwritable(str(tmp_path), 1))
+def test_waiting_for_one_partition_is_not_satisfied_by_another(tmp_path: Path) -> None:
+    writer = impatient(Unwritable(str(tmp_path), 1))
     writer.submit(at(10))  # fails
     writer.submit(Snapshot(Partition("user-events", 4), 99, "id", None, STATE))
     writer.wait_until_written(at(10), lambda: False)
@@ -298,7 +295,7 @@ def test_waiting_for_one_partition_is_not_satisfied_by_another(tmp_path: Path, i
     writer.close()
 
 
-def test_waiting_ends_when_the_process_is_told_to_stop(tmp_path: Path, impatient: None) -> None:
+def test_waiting_ends_when_the_process_is_told_to_stop(tmp_path: Path) -> None:
     writer = SnapshotWriter(Unwritable(str(tmp_path), 10**9))
     writer.submit(at(10))
     with pytest.raises(FatalError, match=r"stopped while the state of user-events\[3\] could not be written"):

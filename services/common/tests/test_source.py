@@ -28,7 +28,6 @@ STATE = pa.table({"open": [1, 2]})
 class Bench:
     """A source over a Kafka in memory, with a clock that a test moves."""
 
-    monkeypatch: pytest.MonkeyPatch
     folder: Path
     topics: tuple[str, ...] = ("in",)
     now: float = 1_000.0
@@ -48,7 +47,6 @@ class Bench:
         return SnapshotStore(str(self.folder), "sessionize", 1)
 
     def source(self, *, stateful: bool = False, horizon: timedelta | None = None) -> GroupSource:
-        self.monkeypatch.setattr("millrace_common.source.Consumer", lambda properties, logger: self.consumer)
         return GroupSource(
             config=GroupConfig({}, "sessionize", self.topics, 1_000),
             assignments=self.assignments,
@@ -57,6 +55,7 @@ class Bench:
             stopping=lambda: self.stopping,
             replay=Replay(self.store, horizon, timedelta(seconds=30)) if stateful else None,
             clock=lambda: self.now,
+            make_consumer=lambda properties: self.consumer,
         )
 
     def start(self, *partitions: Partition, stateful: bool = False, horizon: timedelta | None = None) -> None:
@@ -72,8 +71,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
-    return Bench(monkeypatch, tmp_path)
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def values(count: int, start: int = 0) -> list[bytes]:
@@ -388,8 +387,8 @@ def test_a_rebalance_without_partitions_changes_nothing(bench: Bench) -> None:
     assert shape(bench.poll()) == ["in[0] 2..3: 2"]
 
 
-def test_several_topics_and_partitions_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    bench = Bench(monkeypatch, tmp_path, topics=("in", "other"))
+def test_several_topics_and_partitions_are_told_apart(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, topics=("in", "other"))
     bench.kafka.append(FIRST, *values(2))
     bench.kafka.append(SECOND, b"second")
     bench.kafka.append(OTHER, b"other")

@@ -91,6 +91,9 @@ class TransactionalSink(bytewax.outputs.DynamicSink[SinkItem]):
     snapshots: SnapshotWriter
     stopping: Callable[[], bool]
     clock: Callable[[], float] = time.time
+    take_over: Callable[[str, Callable[[], Producer], Callable[[], bool]], TransactionalProducer] = (
+        TransactionalProducer
+    )
     writer: "Transactions" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +127,7 @@ class Transactions:
         self._sink = sink
         self._config = sink.config
         self._assignments = sink.assignments
-        self._producer = TransactionalProducer(sink.config.instance, sink.make_producer, sink.stopping)
+        self._producer = sink.take_over(sink.config.instance, sink.make_producer, sink.stopping)
         self._given_up = 0  # in a row
         self._open: dict[Partition, _Range] = {}
         self._begun_at: float | None = None

@@ -9,7 +9,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,15 +181,24 @@ class SnapshotStore:
 class SnapshotWriter:
     """Writes snapshots beside the flow, one at a time; a sealed one is waited for."""
 
-    def __init__(self, store: SnapshotStore | None) -> None:
-        """Write to `store`; None: the service has no state, and nothing is ever submitted."""
+    def __init__(
+        self,
+        store: SnapshotStore | None,
+        executor: Executor | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Write to `store`; None: the service has no state, and nothing is ever submitted.
+
+        `executor` runs what is submitted, in order; None: a thread does. `sleep` waits for a store to recover.
+        """
         self._store = store
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        self._executor = executor if executor is not None else ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        self._sleep = sleep
         self._latest: dict[Partition, Future[bool]] = {}
 
     def submit(self, snapshot: Snapshot) -> None:
         """Write `snapshot` soon. A failure is logged and counted: the price is a longer replay."""
-        self._latest[snapshot.partition] = self._thread.submit(self._write, snapshot)
+        self._latest[snapshot.partition] = self._executor.submit(self._write, snapshot)
 
     def wait_until_written(self, snapshot: Snapshot, stopping: Callable[[], bool]) -> None:
         """Return when `snapshot`, the last one submitted for its partition, is written, however often it takes.
@@ -202,12 +211,12 @@ class SnapshotWriter:
                 message = f"stopped while the state of {snapshot.partition} could not be written"
                 raise FatalError(message)
             metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
-            time.sleep(RETRY_SECONDS)
+            self._sleep(RETRY_SECONDS)
             self.submit(snapshot)
 
     def close(self) -> None:
         """Wait for what was submitted."""
-        self._thread.shutdown(wait=True)
+        self._executor.shutdown(wait=True)
 
     def _write(self, snapshot: Snapshot) -> bool:
         if self._store is None:

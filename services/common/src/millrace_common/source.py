@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import bytewax.inputs
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -80,6 +80,10 @@ def consumer_properties(
     return properties
 
 
+def _make_consumer(properties: dict[str, Any]) -> Consumer:
+    return Consumer(properties, logger=logging.getLogger("librdkafka"))
+
+
 @dataclass(slots=True)
 class _Cursor:
     """Where one owned partition stands."""
@@ -109,11 +113,12 @@ class GroupSource(bytewax.inputs.DynamicSource[SourceItem]):
     stopping: Callable[[], bool]
     replay: Replay | None = None
     clock: Callable[[], float] = time.time
+    make_consumer: Callable[[dict[str, Any]], Consumer] = _make_consumer
     consumer: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
         """Create the consumer; it joins its group when the flow is built."""
-        self.consumer = Consumer(dict(self.config.client), logger=logging.getLogger("librdkafka"))
+        self.consumer = self.make_consumer(dict(self.config.client))
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_GroupPartition":
         """Join the group.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -63,7 +63,17 @@ def producer_properties(client: dict[str, str | int], transactional_id: str, tim
     }
 
 
-class _Caller:
+class Caller(Protocol):
+    """Makes one producer's calls."""
+
+    def call(self, transaction_call: Callable[[], None], timeout_seconds: float) -> None:
+        """Make a call that is meant to end by itself after `timeout_seconds`; raise what it raises."""
+
+    def end(self) -> None:
+        """Make no more calls."""
+
+
+class CallThread:
     """Makes a producer's calls in a thread of its own, so that one that never returns does not keep the process.
 
     librdkafka 2.16 forgets a send_offsets_to_transaction whose request was outdated by a broker's restart: its handler
@@ -71,6 +81,7 @@ class _Caller:
     """
 
     def __init__(self) -> None:
+        """Start the thread."""
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
         # A daemon: a call that hangs must not keep the process from ending either.
@@ -107,12 +118,22 @@ class _Caller:
 class TransactionalProducer:
     """One transaction after another under one transactional id."""
 
-    def __init__(self, instance: str, make_producer: Callable[[], Producer], stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        instance: str,
+        make_producer: Callable[[], Producer],
+        stopping: Callable[[], bool],
+        *,
+        make_caller: Callable[[], Caller] = CallThread,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take over `instance`, the transactional id: an open transaction of a predecessor is aborted.
 
         Raises:
             FatalError: that is not allowed, or the process was told to stop while the broker did not answer.
         """
+        self._make_caller = make_caller
+        self._clock = clock
         self._instance = instance
         self._make_producer = make_producer
         self._stopping = stopping
@@ -137,7 +158,7 @@ class TransactionalProducer:
         messages: list[dict[str, Any]] = [
             {"key": key, "value": value} for key, value in zip(output.keys, output.values, strict=True)
         ]
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = self._clock() + CALL_SECONDS
         failpoints.reach(Failpoint.PRODUCE_BEFORE)
         while self._producer.produce_batch(output.topic, messages, partition=partition) < len(messages):
             left = [message for message in messages if "_error" in message]
@@ -145,7 +166,7 @@ class TransactionalProducer:
             # What was queued must be a prefix, or the order would change.
             if problem.code() != KafkaError._QUEUE_FULL or left != messages[len(messages) - len(left) :]:
                 self.abort(f"produce failed: {problem.name()}")
-            if time.monotonic() > deadline:
+            if self._clock() > deadline:
                 self.abort("produce failed: the queue stayed full")
             for message in left:
                 del message["_error"]
@@ -222,9 +243,9 @@ class TransactionalProducer:
         message = f"outcome unknown: {error.name()}"
         raise AbandonedError(message)
 
-    def _take_over(self) -> tuple[Producer, _Caller]:
+    def _take_over(self) -> tuple[Producer, Caller]:
         while True:
-            producer, caller = self._make_producer(), _Caller()
+            producer, caller = self._make_producer(), self._make_caller()
             try:
                 caller.call(partial(producer.init_transactions, TAKE_OVER_SECONDS), TAKE_OVER_SECONDS)
             except KafkaException as failure:
