@@ -1,6 +1,8 @@
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,7 +32,7 @@ from millrace_common.records import (
 from millrace_common.sink import MOST_GIVEN_UP, SinkConfig, TransactionalSink, Transactions
 from millrace_common.snapshots import Snapshot, SnapshotStore, SnapshotWriter
 from millrace_common.testing import Record, avro_datum
-from millrace_common.transactions import producer_properties
+from millrace_common.transactions import TransactionalProducer, producer_properties
 from millrace_schemas import schema_text
 
 FIRST, SECOND = Partition("in", 0), Partition("in", 1)
@@ -58,6 +60,7 @@ class Bench:
     now: float = 1_000.0
     stopping: bool = False
     max_records: int = 1_000
+    call_clock: Callable[[], float] = time.monotonic
     brake: Brake = field(default_factory=lambda: Brake(10_000, 0.5))
     kafka: MemoryKafka = field(default_factory=lambda: MemoryKafka({"in": 2, "out": 2, "dead-letters": 2, "ledger": 2}))
     assignments: Assignments = field(default_factory=Assignments)
@@ -77,6 +80,7 @@ class Bench:
             snapshots=LoggedSnapshots(self.kafka.effects),
             stopping=lambda: self.stopping,
             clock=lambda: self.now,
+            take_over=partial(TransactionalProducer, clock=self.call_clock),
         ).writer
         self.assign(FIRST, SECOND)
         self.kafka.effects.clear()
@@ -467,10 +471,10 @@ def test_a_commit_in_between_ends_the_row_of_given_up_transactions(bench: Bench)
 
 def test_the_old_producer_is_never_used_again(bench: Bench) -> None:
     bench.kafka.fail("commit_transaction", failure(KafkaError._TIMED_OUT, retriable=True))
-    before = bench.kafka.newest_producer
+    before = bench.kafka.epoch("service-0")
     bench.take(bench.outcome(0, 3))
     bench.writer.commit()
-    assert bench.kafka.newest_producer is not before
+    assert bench.kafka.epoch("service-0") > before
     bench.rewind()
     bench.take(bench.outcome(0, 3))  # the one before would be fenced here
     assert bench.writer.commit()
@@ -536,9 +540,9 @@ def test_a_full_queue_is_back_pressure_and_keeps_the_order() -> None:
     assert bench.ledger()[0].emitted == {"out": 8}
 
 
-def test_a_queue_that_stays_full_gives_the_transaction_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_stays_full_gives_the_transaction_up() -> None:
     moments = iter(range(0, 100, 3))
-    monkeypatch.setattr("millrace_common.sink.time.monotonic", lambda: next(moments))
+    bench = Bench(call_clock=lambda: next(moments))
     for _ in range(3):
         bench.kafka.fail("produce_batch", failure(KafkaError._QUEUE_FULL))
     bench.take(bench.outcome(0, 3))
