@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-KAFKA_VERSION: Final = "4.3.0"
+KAFKA_VERSION: Final = "4.2.1"
 REGISTRY_VERSION: Final = "3.0.9"
-# Kafka 4.3 is built against slf4j 1.7; this is the last binding of that line, and the smallest.
+# Kafka 4.2 is built against slf4j 1.7; this is the last binding of that line, and the smallest.
 SLF4J_VERSION: Final = "1.7.36"
 
 PINS_FILE: Final = Path(__file__).with_name("pins.txt")
