@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from millrace_common.assignments import Assignments
 from millrace_common.errors import FencedError, StartupError
-from millrace_common.memory_kafka import MemoryConsumer, MemoryKafka, MemoryMessage, MemoryTopology, failure
+from millrace_common.memory_kafka import MemoryConsumer, MemoryKafka, MemoryMessage, MemoryTopology, Produced, failure
 from millrace_common.positions import GroupPositions, metadata_text
 from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, SourceItem, Tick
 from millrace_common.restoring import Replay
@@ -546,3 +546,24 @@ def test_lag_and_predicted_restart_are_exported_while_the_partition_is_ours(benc
     bench.poll()
     assert sample("millrace_consumer_lag", FIRST) is None
     assert sample("millrace_predicted_restart_seconds", FIRST) is None
+
+
+def test_an_open_transaction_is_named_by_a_metric_for_as_long_as_it_holds_records_back(bench: Bench) -> None:
+    def held_back(*, after_seconds: float = 1.0) -> float | None:
+        bench.poll(after_seconds=after_seconds)
+        return sample("millrace_held_back_seconds", FIRST)
+
+    bench.kafka.append(FIRST, *values(2))
+    bench.start(FIRST)
+    assert held_back() == 0.0
+    epochs = {name: bench.kafka.take_over(name) for name in ("stranger", "another")}
+    for name, epoch in epochs.items():
+        bench.kafka.write(name, epoch, FIRST, [Produced(FIRST, None, b"2")])
+    assert [held_back(after_seconds=60.0), held_back(after_seconds=9.0)] == [0.0, 9.0]
+    bench.kafka.end("stranger", epochs["stranger"], commit=True)  # the next one stands a record further
+    assert [held_back(), held_back(after_seconds=5.0)] == [0.0, 5.0]
+    bench.kafka.end("another", epochs["another"], commit=False)
+    assert held_back() == 0.0
+    bench.consumer.rebalance("revoke", FIRST)
+    bench.poll()
+    assert sample("millrace_held_back_seconds", FIRST) is None

@@ -89,6 +89,12 @@ CONSUMER_LAG: Final = gauge(
     what_to_do="Growing: add processes, up to the number of partitions.",
     labels=("topic", "partition"),
 )
+HELD_BACK_SECONDS: Final = gauge(
+    "millrace_held_back_seconds",
+    "For how long records of an open transaction have held back those behind them; 0: nothing is held back.",
+    what_to_do="Above the producers' transaction timeout: see docs/runbooks/hanging-transaction.md.",
+    labels=("topic", "partition"),
+)
 EVENT_TIME_LAG_SECONDS: Final = gauge(
     "millrace_event_time_lag_seconds",
     "Wall clock minus the watermark committed last.",

@@ -100,6 +100,7 @@ class _Cursor:
     snapshot_offset: int = 0
     replay_from: int = 0
     replay_began: float = 0.0
+    held_back: tuple[int, float] | None = None  # by an open transaction: at which offset, and since when
 
 
 @dataclass(slots=True)
@@ -271,7 +272,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             items.append(self._finish_replay(partition, cursor, now))
         if not cursor.replaying and now - cursor.ticked_at >= TICK_SECONDS:
             cursor.ticked_at = now
-            self._report(partition, cursor)
+            self._report(partition, cursor, now)
             idle_ms = self._idle_ms(partition, cursor, now) if at_end else 0
             items.append(Tick(partition, cursor.generation, cursor.next_offset, int(now * 1000), idle_ms))
         return items
@@ -298,14 +299,21 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             _log.warning("nobody can say whether partitions are idle", extra={"error": error.args[0].str()})
             return {}
 
-    def _report(self, partition: Partition, cursor: _Cursor) -> None:
-        """Export how far behind the partition is, and how long a restart would take now."""
+    def _report(self, partition: Partition, cursor: _Cursor, now: float) -> None:
+        """Export how far behind the partition is, what holds it back, and how long a restart would take now."""
         labels = {"topic": partition.topic, "partition": partition.index}
         place = TopicPartition(partition.topic, partition.index)
         _, end = self._consumer.get_watermark_offsets(
             place, cached=True
         )  # as the last fetch saw it; negative: none yet
         metrics.CONSUMER_LAG.labels(**labels).set(max(0, end - cursor.next_offset))
+        # At its end for a read_committed reader, and not at the end of what is written.
+        if not cursor.next_offset <= cursor.end_offset < end:
+            cursor.held_back = None
+        elif cursor.held_back is None or cursor.held_back[0] != cursor.end_offset:
+            cursor.held_back = (cursor.end_offset, now)
+        held_seconds = 0.0 if cursor.held_back is None else now - cursor.held_back[1]
+        metrics.HELD_BACK_SECONDS.labels(**labels).set(held_seconds)
         if self._source.replay is not None:
             since_snapshot = cursor.next_offset - cursor.snapshot_offset
             metrics.PREDICTED_RESTART_SECONDS.labels(**labels).set(since_snapshot / self._replay_rate)
@@ -358,7 +366,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         for partition in partitions:
             self._cursors.pop(partition, None)
             self._ahead.append(Revoked(partition))
-            for gauge in (metrics.CONSUMER_LAG, metrics.PREDICTED_RESTART_SECONDS):
+            for gauge in (metrics.CONSUMER_LAG, metrics.HELD_BACK_SECONDS, metrics.PREDICTED_RESTART_SECONDS):
                 gauge.remove_by_labels({"topic": partition.topic, "partition": str(partition.index)})
         metrics.ASSIGNED_PARTITIONS.set(len(self._cursors))
 
