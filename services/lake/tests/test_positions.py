@@ -51,8 +51,25 @@ def test_reading_begins_where_the_table_ends(writer: TableWriter, ledger_row: Le
 
 def test_dropped_table_is_refused_with_the_repair_command(writer: TableWriter) -> None:
     group = Group({P1: Committed(12, topic_id="topic-id")})
-    with pytest.raises(StartupError, match=r"offset 12 .* table sessions .* `millrace reset lake --topic session-met"):
+    command = r"`millrace reset lake --topic session-metrics --partition 1 --to earliest`"
+    with pytest.raises(StartupError, match=rf"offset 12 .* table sessions .* {command}"):
         positions(writer, group).committed([P0, P1])
+
+
+def test_dropped_table_of_several_partitions_is_repaired_by_one_command(writer: TableWriter) -> None:
+    group = Group({place: Committed(12, topic_id="topic-id") for place in (P0, P1)})
+    command = r"`millrace reset lake --topic session-metrics --to earliest`"
+    with pytest.raises(StartupError, match=rf"session-metrics\[0\]: .* nor those of 1 more partitions: .* {command}"):
+        positions(writer, group).committed([P0, P1])
+
+
+def test_repair_command_leaves_partitions_alone_that_have_a_position(writer: TableWriter, ledger_row: Ledger) -> None:
+    p2 = Partition(TOPIC, 2)
+    positions(writer).committed([P0, P1, p2])
+    writer.append([], [ledger_row(0, 7)], NOW_MS)
+    group = Group({place: Committed(7, topic_id="topic-id") for place in (P0, P1, p2)})
+    with pytest.raises(StartupError, match="--partition 1 --to earliest"):
+        positions(writer, group).committed([P0, P1, p2])
 
 
 def test_new_topic_with_an_old_name_starts_a_new_table_from_the_beginning(writer: TableWriter) -> None:

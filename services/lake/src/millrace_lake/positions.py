@@ -43,50 +43,55 @@ class LakePositions:
             known_id = topic_id if fed_from is None else fed_from
             members = [partition for partition in partitions if partition.topic == topic]
             positions = writer.positions([app_id(known_id, partition.index) for partition in members])
-            for partition in members:
-                found[partition] = begin(
-                    partition,
-                    position=positions[app_id(known_id, partition.index)],
-                    fed_from=known_id,
-                    topic_id=topic_id,
-                    grouped=grouped[partition],
-                    table=writer.spec.name,
-                )
+            begins = {
+                partition: begin(positions[app_id(known_id, partition.index)], known_id, topic_id, grouped[partition])
+                for partition in members
+            }
+            refuse_dropped_table(begins, grouped, topic_id, writer.spec.name)
+            found |= begins
         return found
 
 
-def begin(
-    partition: Partition,
-    *,
-    position: int | None,
-    fed_from: str,
-    topic_id: str,
-    grouped: Committed | None,
-    table: str,
-) -> Committed | None:
-    """Decide where reading of `partition` begins.
+def begin(position: int | None, fed_from: str, topic_id: str, grouped: Committed | None) -> Committed | None:
+    """Decide where reading of a partition begins.
 
     Args:
-        partition: to be read.
         position: in the table, under the topic id `fed_from`.
         fed_from: id of the topic that the table was fed from so far.
         topic_id: the topic's id now.
         grouped: what the consumer group says; it is always committed after the table.
-        table: its name.
-
-    Raises:
-        StartupError: the group got further than a table without a position: the table was dropped or replaced.
     """
     brake = grouped.brake if grouped is not None else ()
     if fed_from != topic_id:
         return Committed(position or 0, topic_id=fed_from, brake=brake)
-    if position is not None:
-        return Committed(position, topic_id=topic_id, brake=brake)
-    if grouped is None or grouped.topic_id not in (None, topic_id):
-        return None
+    return None if position is None else Committed(position, topic_id=topic_id, brake=brake)
+
+
+def refuse_dropped_table(
+    begins: Mapping[Partition, Committed | None],
+    grouped: Mapping[Partition, Committed | None],
+    topic_id: str,
+    table: str,
+) -> None:
+    """Check that the table has a position for each partition of one topic that its group has one for.
+
+    Raises:
+        StartupError: the group got further than a table without positions: the table was dropped or replaced.
+    """
+    lost = [
+        (partition, place.offset)
+        for partition, position in sorted(begins.items())
+        if position is None and (place := grouped[partition]) is not None and place.topic_id in (None, topic_id)
+    ]
+    if not lost:
+        return
+    (first, offset), *more = lost
+    # A table is dropped with all its positions; where it still has some, a command for the whole topic would move them.
+    whole = bool(more) and not any(begins.values())
+    where = f"--topic {first.topic}" if whole else f"--topic {first.topic} --partition {first.index}"
     message = (
-        f"lake cannot go on at {partition}: rows up to offset {grouped.offset} were committed before, but table "
-        f"{table} has none of them: it was dropped or replaced. Put it back, or fill it again from the topic: "
-        f"`millrace reset lake --topic {partition.topic} --partition {partition.index} --to earliest`"
+        f"lake cannot go on at {first}: rows up to offset {offset} were committed before, but table {table} has none "
+        f"of them{f', nor those of {len(more)} more partitions' if more else ''}: it was dropped or replaced. Put it "
+        f"back, or fill it again from the topic: `millrace reset lake {where} --to earliest`"
     )
     raise StartupError(message)
