@@ -220,7 +220,7 @@ def test_a_topic_of_the_lake_that_was_created_again_and_then_lost_input(bench: B
     command = bench.refusal(
         "lake", r"lake cannot go on at transactions\.valid\[\d\]: the topic was deleted and created"
     )
-    told = bench.run(command)
+    told = bench.run([*command, "--partition", "2"])
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[-1] == "transactions.valid: its other partitions begin at their first record"
     bench.send("transactions", 2, 3)
@@ -251,10 +251,12 @@ def test_an_input_that_was_created_again_with_offsets_of_the_one_before(bench: B
     asked["millrace-ingest"].result()
     bench.send("transactions", 3, 2)
     bench.stack.set_services(_SERVICES)
-    command = bench.refusal("ingest", r"ingest cannot go on at transactions\[3\]: the topic was deleted and created")
+    command = bench.refusal("ingest", r"ingest cannot go on at transactions\[\d\]: the topic was deleted and created")
     told = bench.run(command)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines()[0] == "transactions[3] goes on at offset 0 (it had no position)"
+    assert [f"transactions[{index}] goes on at offset 0 (it had no position)" for index in range(4)] == (
+        told.stdout.splitlines()[:4]
+    )
     bench.prove()
 
 
@@ -267,3 +269,19 @@ def test_elsewhere_the_service_has_to_be_stopped_before(bench: Bench) -> None:
     )
     assert refused.returncode == 1
     assert "group millrace-ingest has members: stop ingest first. Nothing was changed" in refused.stderr
+
+
+def test_a_topic_created_again_whose_offsets_are_forgotten_is_noticed_by_its_snapshots(bench: Bench) -> None:
+    for _ in range(2):
+        bench.send("user-events", 2, 4)
+        bench.processed()
+    assert snapshots(bench, Partition("user-events", 2))
+    bench.stack.stop_services({"ingest"})
+    bench.create_again("user-events")
+    bench.send("user-events", 2, 3)
+    bench.stack.set_services(_SERVICES)
+    command = bench.refusal("ingest", r"ingest cannot go on at user-events\[\d\]: the topic was deleted and created")
+    told = bench.run(command)
+    assert told.returncode == 0, told.stderr
+    assert "user-events[2] goes on at offset 0 (it had no position)" in told.stdout.splitlines()
+    bench.prove()

@@ -194,14 +194,25 @@ def test_a_snapshot_behind_the_committed_offset_is_not_taken(bench: Bench) -> No
     assert shape(bench.poll())[:2] == ["assigned in[0] empty", "muted in[0] 0..2: 0,1"]
 
 
-def test_a_snapshot_older_than_what_is_kept_is_not_taken(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_snapshot_older_than_what_is_kept_is_better_than_none(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.kafka.append(FIRST, *values(9))
     bench.commit(FIRST, 7)
     bench.store.write(Snapshot(FIRST, 2, "id-of-in", 5, STATE))
     bench.kafka.delete_before(FIRST, 5)
     bench.start(FIRST, stateful=True)
-    assert shape(bench.poll())[:2] == ["assigned in[0] empty", "muted in[0] 5..7: 5,6"]
+    assert shape(bench.poll())[:2] == ["assigned in[0] with state", "muted in[0] 5..7: 5,6"]
     assert "no longer kept" in caplog.text
+
+
+def test_a_snapshot_behind_which_only_unseen_offsets_were_deleted_still_has_the_whole_state(bench: Bench) -> None:
+    bench.kafka.append(FIRST, *values(4))
+    bench.kafka.append_unseen(FIRST, 2)
+    bench.commit(FIRST, 6)
+    bench.store.write(Snapshot(FIRST, 4, "id-of-in", 5, STATE))
+    bench.kafka.delete_before(FIRST, 6)
+    bench.kafka.append(FIRST, b"later")
+    bench.start(FIRST, stateful=True)
+    assert shape(bench.poll()) == ["assigned in[0] with state", "replayed in[0] 6 None", "in[0] 6..7: later"]
 
 
 def test_a_horizon_bounds_a_replay_without_snapshot(bench: Bench) -> None:
@@ -416,7 +427,7 @@ def test_a_topic_created_again_is_refused_with_the_repair_command(bench: Bench) 
     bench.start(FIRST)
     message = refusal(bench)
     assert "in[0]: the topic was deleted and created again" in message
-    assert "`millrace reset sessionize --topic in --partition 0 --to earliest`" in message
+    assert "`millrace reset sessionize --topic in --to earliest`" in message
     assert bench.consumer.positions == {}
 
 
@@ -445,11 +456,13 @@ def test_snapshots_without_a_committed_offset_are_refused(bench: Bench) -> None:
     assert "offsets expired or the group was deleted" in refusal(bench)
 
 
-def test_snapshots_of_a_topic_that_is_gone_do_not_stop_a_first_start(bench: Bench) -> None:
+def test_snapshots_of_a_topic_that_is_gone_are_refused(bench: Bench) -> None:
     bench.kafka.append(FIRST, *values(3))
     bench.store.write(Snapshot(FIRST, 2, "the id before", 1, STATE))
     bench.start(FIRST, stateful=True)
-    assert shape(bench.poll())[0] == "assigned in[0] empty"
+    message = refusal(bench)
+    assert "in[0]: the topic was deleted and created again (its id was the id before, now it is id-of-in)" in message
+    assert "`millrace reset sessionize --topic in --to earliest`" in message
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC])

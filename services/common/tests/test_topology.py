@@ -45,7 +45,6 @@ def test_an_offset_committed_without_a_topic_id_passes() -> None:
     [
         (Committed(9, topic_id="id-now"), "offsets 9 to 9 were deleted before they were processed"),
         (Committed(21, topic_id="id-now"), "the committed offset 21 is behind the end 20"),
-        (Committed(15, topic_id="id-then"), "deleted and created again (its id was id-then, now it is id-now)"),
     ],
 )
 def test_lost_input_is_refused_with_partition_problem_and_repair_command(committed: Committed, problem: str) -> None:
@@ -55,6 +54,16 @@ def test_lost_input_is_refused_with_partition_problem_and_repair_command(committ
     assert message.startswith("ingest cannot go on at user-events[3]: ")
     assert problem in message
     assert REPAIR in message
+
+
+def test_a_topic_created_again_is_refused_with_one_command_for_all_of_it() -> None:
+    with pytest.raises(StartupError) as caught:
+        refuse(Committed(15, topic_id="id-then"), (10, 20))
+    assert str(caught.value).startswith(
+        "ingest cannot go on at user-events[3]: the topic was deleted and created again (its id was id-then, now it is "
+        "id-now)."
+    )
+    assert "`millrace reset ingest --topic user-events --to earliest`" in str(caught.value)
 
 
 class Admin:

@@ -29,7 +29,7 @@ _STATEFUL: Final = frozenset({"ingest", "sessionize"})
 # A process that was killed stays a member of its group for its session timeout.
 _LEAVING_SECONDS: Final = 30.0
 _STORE_SECONDS: Final = 30.0
-# Their state version does not matter to snapshots that are only counted and removed.
+# Their state version does not matter to snapshots that are not restored.
 _ANY_VERSION: Final = 0
 
 

@@ -127,7 +127,8 @@ class GroupPlaces:
                 positions.get(partition, ends.get(partition)),
                 unaccounted=committed[partition] is None
                 and partition not in ends
-                and self._snapshot_count(partition) > 0,
+                and self._snapshots is not None
+                and ids[partition.topic] in self._snapshots.topic_ids(partition),
             )
             for partition in partitions
         ]

@@ -11,7 +11,7 @@ from millrace_common.errors import StartupError, UnavailableError
 from millrace_common.positions import Positions
 from millrace_common.records import Committed, Partition
 from millrace_common.snapshots import Snapshot, SnapshotStore
-from millrace_common.topology import Topology, refuse_lost_input
+from millrace_common.topology import Topology, recreated_topic, refuse_lost_input
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Beginning:
         committed: what its group has committed; None: nothing ever was.
         resume_offset: the first offset whose effects count; what is read before it is muted.
         start_offset: where reading begins.
-        snapshot: the state at start_offset; None: empty.
+        snapshot: the state at start_offset, or before it where records are no longer kept; None: empty.
     """
 
     committed: Committed | None
@@ -115,13 +115,17 @@ class Restorer:
                 f"{self._service} --topic {partition.topic} --partition {partition.index} --to earliest`"
             )
             raise StartupError(message)
-        if seen_ids:
-            _log.warning("ignoring snapshots of a topic that no longer exists", extra={"partition": str(partition)})
+        if seen_ids:  # the broker forgets a group's offsets with the topic
+            raise StartupError(recreated_topic(partition, seen_ids, topic_id, self._service))
 
     def _newest_snapshot(
         self, partition: Partition, committed: Committed, kept: tuple[int, int], topic_id: str
     ) -> Snapshot | None:
-        """Return the snapshot to begin from; one from before the first offset kept would leave a hole in the state."""
+        """Return the snapshot to begin from.
+
+        Offsets behind it that are no longer kept may have been control records, or records that the state then lacks.
+        Without the snapshot it would lack all that came before as well.
+        """
         if self._replay is None:
             return None
         snapshot = self._replay.store.newest(partition, committed.offset, topic_id)
@@ -130,7 +134,6 @@ class Restorer:
                 "records behind the newest snapshot are no longer kept: the state may be incomplete",
                 extra={"partition": str(partition), "snapshot": snapshot.offset, "first_kept": kept[0]},
             )
-            return None
         return snapshot
 
     def _start(
@@ -139,7 +142,7 @@ class Restorer:
         if self._replay is None:
             return committed.offset
         if snapshot is not None:
-            return snapshot.offset
+            return max(snapshot.offset, kept[0])
         if self._replay.horizon is None or committed.watermark_ms is None:
             return kept[0]
         # Negative times mean something else to a broker.

@@ -116,16 +116,18 @@ class SnapshotStore:
         return None
 
     def topic_ids(self, partition: Partition) -> frozenset[str]:
-        """Return the topic ids that readable snapshots of `partition` were taken from."""
+        """Return the topic ids that snapshots of `partition` were taken from, whatever their state version.
+
+        Raises:
+            OSError: the store cannot be listed.
+        """
         folder = self._folder(partition)
         found = set()
         for offset in self._offsets(folder):
             try:
-                snapshot = self._read(f"{folder}/{offset}.arrow", partition, offset)
+                found.add(_facts(self._content(f"{folder}/{offset}.arrow"))["topic_id"])
             except (OSError, ValueError, KeyError, pa.ArrowException):
                 continue  # logged when it is wanted
-            if snapshot is not None:
-                found.add(snapshot.topic_id)
         return frozenset(found)
 
     def count(self, partition: Partition) -> int:
@@ -147,10 +149,8 @@ class SnapshotStore:
             self._delete(f"{folder}/{name}")
 
     def _read(self, path: str, partition: Partition, offset: int) -> Snapshot | None:
-        with self._files.open_input_file(path) as file:
-            content = file.read()
-        metadata = pa.ipc.read_schema(pa.BufferReader(content)).metadata or {}
-        facts = {name.decode(): value.decode() for name, value in metadata.items()}
+        content = self._content(path)
+        facts = _facts(content)
         if int(facts["state_version"]) != self._version:
             _log.warning("snapshot has another state version", extra={"path": path, "version": facts["state_version"]})
             return None
@@ -166,6 +166,11 @@ class SnapshotStore:
             watermark_ms=int(watermark) if watermark else None,
             state=pa.ipc.open_stream(content).read_all(),
         )
+
+    def _content(self, path: str) -> bytes:
+        with self._files.open_input_file(path) as file:
+            content: bytes = file.read()
+        return content
 
     def _folder(self, partition: Partition) -> str:
         return f"{self._root}/{partition.topic}/{partition.index}"
@@ -253,6 +258,12 @@ def _content(snapshot: Snapshot, version: int) -> bytearray:
     place = content.find(_UNSET)
     content[place : place + len(_UNSET)] = _checksum(content, place)
     return content
+
+
+def _facts(content: bytes) -> dict[str, str]:
+    """Return what a snapshot's schema metadata says about it."""
+    metadata = pa.ipc.read_schema(pa.BufferReader(content)).metadata or {}
+    return {name.decode(): value.decode() for name, value in metadata.items()}
 
 
 def _checksum(content: bytes | bytearray, place: int) -> bytes:

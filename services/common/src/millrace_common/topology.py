@@ -128,8 +128,8 @@ def refuse_lost_input(
     if committed is None:
         return
     if committed.topic_id is not None and committed.topic_id != topic_id:
-        problem = f"the topic was deleted and created again (its id was {committed.topic_id}, now it is {topic_id})"
-    elif committed.offset < kept[0]:
+        raise StartupError(recreated_topic(partition, {committed.topic_id}, topic_id, service))
+    if committed.offset < kept[0]:
         problem = f"offsets {committed.offset} to {kept[0] - 1} were deleted before they were processed"
     elif committed.offset > kept[1]:
         problem = f"the committed offset {committed.offset} is behind the end {kept[1]}"
@@ -140,3 +140,12 @@ def refuse_lost_input(
         f"`millrace reset {service} --topic {partition.topic} --partition {partition.index} --to earliest`"
     )
     raise StartupError(message)
+
+
+def recreated_topic(partition: Partition, known_ids: Iterable[str], topic_id: str, service: str) -> str:
+    """Return why processing cannot go on in a topic that was processed under another id; all of it is concerned."""
+    return (
+        f"{service} cannot go on at {partition}: the topic was deleted and created again (its id was "
+        f"{', '.join(sorted(known_ids))}, now it is {topic_id}). Nothing was skipped. To begin with the new one: "
+        f"`millrace reset {service} --topic {partition.topic} --to earliest`"
+    )
