@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow
 from millrace_common.records import Counts, Outcome, Output, Polled, SinkItem, SourceItem
 from millrace_common.service import Parts, run
 from millrace_common.settings import ServiceSettings
+from millrace_common.signals import stop_event
 
 
 def main(name: str, input_topic: str, output_topic: str) -> int:
@@ -29,7 +30,7 @@ def main(name: str, input_topic: str, output_topic: str) -> int:
         op.output("write", op.map("pass_on", items, pass_on), parts.sink(source, [output_topic]))
         return flow
 
-    return run(name, ServiceSettings, build)
+    return run(name, ServiceSettings, build, stop_event())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,48 @@
 """What a service stands for in processes."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from millrace_local.processes import ProcessSpec
 from millrace_local.services import SERVICES, Service, Surroundings, in_other_lane, metrics_ports, process_specs
 from millrace_schemas import topics
 
+# Runs a module, and sends SIGTERM at the moment when it first imports something large.
+_STOPPED_WHILE_IMPORTING = """
+import os, runpy, signal, sys
+class Striker:
+    def find_spec(self, name, path, target=None):
+        if name == "confluent_kafka":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Striker())
+runpy.run_module(sys.argv[1], run_name="__main__")
+"""
 _SURROUNDINGS = Surroundings("127.0.0.1:1", "http://127.0.0.1:2", Path("/work"), 9400)
 
 
 def specs_of(*services: Service, running: dict[str, ProcessSpec] | None = None) -> dict[str, ProcessSpec]:
     return {spec.name: spec for spec in process_specs(services, _SURROUNDINGS, running or {})}
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_a_service_that_is_stopped_while_it_is_imported_ends_well(service: Service, tmp_path: Path) -> None:
+    environment = specs_of(service)[service.name].environment
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _STOPPED_WHILE_IMPORTING, service.module],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told
+    assert "told to stop before the start" in told.stdout + told.stderr
 
 
 def test_a_service_is_told_its_surroundings() -> None:

@@ -65,12 +65,12 @@ class Service:
 
 
 SERVICES: Final = (
-    Service("ingest", "millrace_ingest.app", ("user-events", "transactions")),
-    Service("enrich", "millrace_enrich.app", ("user-events.valid",)),
-    Service("sessionize", "millrace_sessionize.app", ("user-events.enriched",)),
+    Service("ingest", "millrace_ingest", ("user-events", "transactions")),
+    Service("enrich", "millrace_enrich", ("user-events.valid",)),
+    Service("sessionize", "millrace_sessionize", ("user-events.enriched",)),
     Service(
         "lake",
-        "millrace_lake.app",
+        "millrace_lake",
         ("user-events.enriched", "transactions.valid", "session-metrics", "late-events", "dead-letters"),
     ),
 )

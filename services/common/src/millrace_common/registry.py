@@ -1,13 +1,19 @@
 """The schema registry as this project needs it: ids to schemas, schemas to ids, and "no" apart from "no answer"."""
 
-from typing import Any, Protocol
+from json import JSONDecodeError
+from typing import Any, Final, Protocol
 
+import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from millrace_common.errors import RegistryUnavailableError, StartupError
 
-_NOT_FOUND = 404
+_NOT_FOUND: Final = 404
+# What the client raises when there is no usable answer: a status that is no success, once it has tried again (of these,
+# 404 is a "no"); its HTTP library's errors (refused, reset, timed out), which it lets through; and what the parser of a
+# page says that came with a good status, from a proxy, say. Anything else is a defect and must be seen as one.
+_NO_ANSWER: Final = (SchemaRegistryError, httpx2.RequestError, JSONDecodeError)
 
 
 class Schemas(Protocol):
@@ -39,7 +45,7 @@ class SchemaRegistry:
             return known
         try:
             text = self._client.get_schema(schema_id).schema_str
-        except Exception as error:
+        except _NO_ANSWER as error:
             if _is_no(error):
                 return None
             message = f"the schema registry did not answer for schema id {schema_id}: {error}"
@@ -58,7 +64,7 @@ class SchemaRegistry:
         """
         try:
             return int(self._client.lookup_schema(subject, Schema(schema_text, "AVRO")).schema_id)
-        except Exception as error:
+        except _NO_ANSWER as error:
             if _is_no(error):
                 message = f"subject {subject} does not have this version's schema: run `millrace schemas register`"
                 raise StartupError(message) from error

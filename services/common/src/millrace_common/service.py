@@ -2,14 +2,12 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Final, TypeVar
 
 from bytewax.dataflow import Dataflow
@@ -214,26 +212,22 @@ class StoppedError(MillraceError):
     """The process was told to stop while it waited."""
 
 
-def run(name: str, settings_class: type[S], build: Callable[[Parts, S], Dataflow]) -> int:
-    """Run the service `name` until SIGTERM or SIGINT and return its exit code: 0 stopped, 1 failed.
+def run(name: str, settings_class: type[S], build: Callable[[Parts, S], Dataflow], stopping: threading.Event) -> int:
+    """Run the service `name` until `stopping` is set and return its exit code: 0 stopped, 1 failed.
 
     `build` makes the flow from real parts. Whatever ends the flow early is logged once, as one line.
     """
     # Set to anything, even 0, it opens an unauthenticated server on every interface.
     os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)
-    stopping = threading.Event()
-
-    def stop(signal_number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
     try:
         settings = load(settings_class)
     except MillraceError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1
     logs.configure(name, settings.log_level)
+    if stopping.is_set():
+        _log.info("told to stop before the start")
+        return 0
     try:
         return _run(name, settings, build, stopping)
     except StoppedError:

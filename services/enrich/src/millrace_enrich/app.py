@@ -1,7 +1,7 @@
 """The enrich process: real parts from settings, then the flow."""
 
 import logging
-import sys
+import threading
 
 from bytewax.dataflow import Dataflow
 
@@ -37,9 +37,9 @@ def build(parts: Parts, settings: EnrichSettings) -> Dataflow:
     return build_flow(source, parts.sink(source, [enriched]), processor)
 
 
-def main() -> None:
-    """Run enrich until it is told to stop."""
-    sys.exit(run("enrich", EnrichSettings, build))
+def main(stopping: threading.Event) -> int:
+    """Run enrich until `stopping` is set; return its exit code."""
+    return run("enrich", EnrichSettings, build, stopping)
 
 
 def _read_products(parts: Parts, settings: EnrichSettings) -> ProductFeed:
@@ -57,7 +57,3 @@ def _places(settings: EnrichSettings) -> Places | None:
         _log.info("no GEO_DATABASE: country_code and region stay null")
         return None
     return Places(settings.geo_database)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The ingest process: real parts from settings, then the flow."""
 
-import sys
+import threading
 from typing import Final
 
 from bytewax.dataflow import Dataflow
@@ -53,14 +53,10 @@ def build(parts: Parts, settings: IngestSettings) -> Dataflow:
     return build_flow(source, sink, processor)
 
 
-def main() -> None:
-    """Run ingest until it is told to stop."""
-    sys.exit(run("ingest", IngestSettings, build))
+def main(stopping: threading.Event) -> int:
+    """Run ingest until `stopping` is set; return its exit code."""
+    return run("ingest", IngestSettings, build, stopping)
 
 
 def _show(partition: Partition, seen_ids: int) -> None:
     metrics.SEEN_IDS.labels(topic=partition.topic, partition=partition.index).set(seen_ids)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Lake as a process: settings to real parts to the flow."""
 
 import logging
-import sys
+import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -102,10 +102,6 @@ class _GroupCommits:
         failpoints.reach(Failpoint.GROUP_COMMIT_AFTER)
 
 
-def main() -> None:
-    """Run lake until it is told to stop."""
-    sys.exit(run(SERVICE, LakeSettings, build))
-
-
-if __name__ == "__main__":
-    main()
+def main(stopping: threading.Event) -> int:
+    """Run lake until `stopping` is set; return its exit code."""
+    return run(SERVICE, LakeSettings, build, stopping)

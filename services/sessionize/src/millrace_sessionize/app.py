@@ -1,6 +1,6 @@
 """sessionize as a process: settings, real parts, flow."""
 
-import sys
+import threading
 
 from bytewax.dataflow import Dataflow
 
@@ -36,10 +36,6 @@ def build(parts: Parts, settings: SessionizeSettings) -> Dataflow:
     return build_flow(source, parts.sink(source, outputs), parts.decoder("user-events.enriched").decode, processor)
 
 
-def main() -> None:
-    """Run sessionize until it is told to stop."""
-    sys.exit(run("sessionize", SessionizeSettings, build))
-
-
-if __name__ == "__main__":
-    main()
+def main(stopping: threading.Event) -> int:
+    """Run sessionize until `stopping` is set; return its exit code."""
+    return run("sessionize", SessionizeSettings, build, stopping)

@@ -1,0 +1,106 @@
+"""What counts as "no answer" of a schema registry, held against real HTTP."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from millrace_common.errors import RegistryUnavailableError, StartupError
+from millrace_common.registry import SchemaRegistry
+
+SCHEMA = '"string"'
+
+
+class Page(ThreadingHTTPServer):
+    """Answers every request with the same status and body; status 0 hangs up instead."""
+
+    status = 200
+    body = b""
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Page
+
+    def do_GET(self) -> None:
+        if self.server.status:
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", str(len(self.server.body)))
+            self.end_headers()
+            self.wfile.write(self.server.body)
+
+    do_POST = do_GET  # noqa: N815  # the name that http.server looks for
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with Page(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def client(page: Page) -> SchemaRegistry:
+    return SchemaRegistry({"url": f"http://127.0.0.1:{page.server_port}", "max.retries": 0, "timeout": 0.5})
+
+
+def test_a_known_id_is_asked_for_once(page: Page) -> None:
+    page.body = json.dumps({"schema": SCHEMA}).encode()
+    registry = client(page)
+    assert registry.schema(7) == SCHEMA
+    page.status = 500
+    assert registry.schema(7) == SCHEMA
+
+
+def test_404_is_a_no(page: Page) -> None:
+    page.status, page.body = 404, json.dumps({"error_code": 40403, "message": "Schema not found"}).encode()
+    assert client(page).schema(7) is None
+    with pytest.raises(StartupError, match="millrace schemas register"):
+        client(page).schema_id("user-events", SCHEMA)
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+def test_a_status_that_is_no_success_is_no_answer(page: Page, status: int) -> None:
+    page.status = status
+    with pytest.raises(RegistryUnavailableError, match=f"status code {status}"):
+        client(page).schema(7)
+    with pytest.raises(RegistryUnavailableError, match=f"status code {status}"):
+        client(page).schema_id("user-events", SCHEMA)
+
+
+def test_a_page_that_is_not_the_registrys_is_no_answer(page: Page) -> None:
+    page.body = b"<html>back soon</html>"
+    with pytest.raises(RegistryUnavailableError):
+        client(page).schema(7)
+
+
+def test_a_connection_that_is_cut_or_refused_is_no_answer(page: Page) -> None:
+    page.status = 0
+    registry = client(page)
+    with pytest.raises(RegistryUnavailableError):
+        registry.schema(7)
+    page.server_close()
+    with pytest.raises(RegistryUnavailableError):
+        registry.schema(7)
+
+
+def test_a_registry_that_accepts_and_says_nothing_is_no_answer(page: Page) -> None:
+    hanging, page.finish_request = threading.Event(), lambda request, address: hanging.wait(5)  # type: ignore[assignment]
+    with pytest.raises(RegistryUnavailableError, match="timed out"):
+        client(page).schema(7)
+    hanging.set()
+
+
+def test_a_defect_is_not_taken_for_silence(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = client(page)
+    monkeypatch.setattr(registry, "_client", None)
+    with pytest.raises(AttributeError):
+        registry.schema(7)
+    with pytest.raises(AttributeError):
+        registry.schema_id("user-events", SCHEMA)

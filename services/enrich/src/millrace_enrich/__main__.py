@@ -1,0 +1,17 @@
+"""The start of enrich: it listens for signals first, and then imports the rest."""
+
+import sys
+
+from millrace_common.signals import stop_event
+
+
+def main() -> None:
+    """Run enrich until it is told to stop."""
+    stopping = stop_event()
+    from millrace_enrich.app import main as run  # noqa: PLC0415
+
+    sys.exit(run(stopping))
+
+
+if __name__ == "__main__":
+    main()
