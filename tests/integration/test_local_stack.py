@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -192,6 +193,25 @@ def test_commands_without_a_stack_say_how_to_start_one(tmp_path: Path) -> None:
     told = millrace("status", "--work-dir", tmp_path)
     assert told.returncode == 1
     assert told.stderr == f"millrace: no stack runs in {tmp_path}: start one with `millrace up --work-dir {tmp_path}`\n"
+
+
+@pytest.mark.parametrize(("command", "mute"), [("status", False), ("ledger", True)])
+def test_a_broker_that_does_not_answer_is_a_sentence(tmp_path: Path, command: str, mute: bool) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", free_port()))
+        if mute:  # the system accepts connections, and nobody ever reads from them
+            listener.listen()
+        broker = f"127.0.0.1:{listener.getsockname()[1]}"
+        stack = start_supervisor(tmp_path, broker, "http://127.0.0.1:1/none")
+        stack.control.apply([], {"bootstrap_servers": broker, "registry_url": stack.registry_url, "services": []})
+        began = time.monotonic()
+        told = millrace(command, "--work-dir", tmp_path)
+        took_seconds = time.monotonic() - began
+        stack.stop()
+    assert told.returncode == 1, told.stdout
+    assert told.stderr.startswith(f"millrace: the broker at {broker} does not answer: "), told.stderr
+    assert told.stderr.count("\n") == 1
+    assert took_seconds < 30
 
 
 def test_wrong_usage_exits_with_2() -> None:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from millrace_local import schemas, topics
 from millrace_local.errors import SchemaConflictError, TopicConflictError
-from millrace_local.lag import lags
+from millrace_local.lag import Lags
 from millrace_local.probes import quiet_admin
 from millrace_local.services import Service
 from millrace_local.stack import Stack
@@ -157,7 +157,8 @@ def test_lag_is_what_is_stable_and_not_committed(local_stack: Stack, topic: Topi
     for _ in range(5):
         producer.produce(topic.name, b"x", partition=0)
     producer.commit_transaction(30)  # 5 records and the marker
-    assert lags(admin, [service]) == {service.title: None}
+    with Lags(local_stack.bootstrap_servers) as lags:
+        assert lags.of([service]) == {service.title: None}
 
     producer.begin_transaction()
     producer.produce(topic.name, b"x", partition=0)  # open: not stable, so not behind
@@ -165,5 +166,8 @@ def test_lag_is_what_is_stable_and_not_committed(local_stack: Stack, topic: Topi
     consumer = Consumer({"bootstrap.servers": local_stack.bootstrap_servers, "group.id": service.group})
     consumer.commit(offsets=[TopicPartition(topic.name, 0, 2)], asynchronous=False)
     consumer.close()
-    assert lags(admin, [service]) == {service.title: 4}
+    with Lags(local_stack.bootstrap_servers) as lags:
+        assert lags.of([service]) == {service.title: 4}
+    with Lags(local_stack.bootstrap_servers, IsolationLevel.READ_UNCOMMITTED) as lags:
+        assert lags.of([service]) == {service.title: 5}
     producer.abort_transaction(30)

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from threading import Event, Thread
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from millrace_common.groups import committed_offsets, onlooker
 from millrace_common.records import Partition
 from millrace_local.probes import quiet_admin
 from millrace_local.reading import Library, runs
@@ -17,8 +19,10 @@ _POLL_SECONDS: Final = 0.25
 _CATCH_UP_SECONDS: Final = 60.0
 _TIMEOUT_SECONDS: Final = 5.0
 _BATCH: Final = 2_000
-# What a client says while a broker is away; everything else is a finding.
-_AWAY: Final = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})
+# What a client says while a broker is away, or has nothing new; everything else is a finding.
+_NO_NEWS: Final = frozenset(
+    {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._PARTITION_EOF}
+)
 
 Seen = tuple[int, bytes]
 """The offset of a record, and a hash of its value."""
@@ -30,14 +34,13 @@ class Witness:
     def __init__(self, stack: Stack, topics: Sequence[str]) -> None:
         """Begin to watch."""
         self._library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
+        self._client = {"bootstrap.servers": stack.bootstrap_servers}
         known = quiet_admin(stack.bootstrap_servers).list_topics(timeout=_CATCH_UP_SECONDS).topics
         self._seen: dict[Partition, list[Seen]] = {
             Partition(topic, index): [] for topic in topics for index in known[topic].partitions
         }
         self._inputs = {
-            service.group: [
-                TopicPartition(topic, index) for topic in service.topics for index in known[topic].partitions
-            ]
+            service.group: [Partition(topic, index) for topic in service.topics for index in known[topic].partitions]
             for service in SERVICES
         }
         self._problems: list[str] = []
@@ -75,51 +78,32 @@ class Witness:
             thread.join()
 
     def _read(self) -> None:
-        consumer = self._consumer("torture-witness")
-        consumer.assign([TopicPartition(partition.topic, partition.index, 0) for partition in self._seen])
-        while not self._stopping.is_set():
-            for message in consumer.consume(_BATCH, 0.2):
-                problem = message.error()
-                if problem is None:
-                    self._seen[Partition(message.topic() or "", message.partition() or 0)].append(_seen(message))
-                elif not problem.retriable() and problem.code() not in _AWAY:
-                    self._problems.append(f"the reader during the faults got {problem}")
-        consumer.close()
+        with onlooker(self._client, "torture-witness") as consumer:
+            consumer.assign([TopicPartition(partition.topic, partition.index, 0) for partition in self._seen])
+            while not self._stopping.is_set():
+                for message in consumer.consume(_BATCH, 0.2):
+                    problem = message.error()
+                    if problem is None:
+                        self._seen[Partition(message.topic() or "", message.partition() or 0)].append(_seen(message))
+                    elif not problem.retriable() and problem.code() not in _NO_NEWS:
+                        self._problems.append(f"the reader during the faults got {problem}")
 
     def _poll(self) -> None:
-        # Not an admin client: its request for a group's offsets aborts the process when a broker goes away meanwhile.
-        consumers = {group: self._consumer(group) for group in self._inputs}
-        latest: dict[tuple[str, str, int], int] = {}
-        while not self._stopping.wait(_POLL_SECONDS):
-            for group, places in self._inputs.items():
-                try:
-                    found = consumers[group].committed(places, timeout=_TIMEOUT_SECONDS)
-                except KafkaException:
-                    continue
-                for place in found:
-                    if place.error is not None or place.offset < 0:
+        latest: dict[tuple[str, Partition], int] = {}
+        with ExitStack() as closing:
+            consumers = {group: closing.enter_context(onlooker(self._client, group)) for group in self._inputs}
+            while not self._stopping.wait(_POLL_SECONDS):
+                for group, partitions in self._inputs.items():
+                    try:
+                        found = committed_offsets(consumers[group], partitions, _TIMEOUT_SECONDS)
+                    except KafkaException:
                         continue
-                    self._polls += 1
-                    key = (group, place.topic, place.partition)
-                    if place.offset < latest.get(key, 0):
-                        self._problems.append(f"committed {key} went back from {latest[key]} to {place.offset}")
-                    latest[key] = place.offset
-        for consumer in consumers.values():
-            consumer.close()
-
-    def _consumer(self, group: str) -> Consumer:
-        """Return a consumer that never joins its group and commits nothing."""
-        return Consumer(
-            {
-                "bootstrap.servers": self._library.bootstrap_servers,
-                "group.id": group,
-                "isolation.level": "read_committed",
-                "enable.auto.commit": "false",
-                "auto.offset.reset": "error",
-                "reconnect.backoff.max.ms": 250,
-                "log_level": 0,
-            }
-        )
+                    for partition, offset in found.items():
+                        self._polls += 1
+                        before = latest.get((group, partition), 0)
+                        if offset < before:
+                            self._problems.append(f"{group} at {partition} went back from {before} to {offset}")
+                        latest[group, partition] = offset
 
 
 def _seen(message: Message) -> Seen:

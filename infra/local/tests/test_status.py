@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from millrace_common.records import Partition
 from millrace_local.control import ControlAddress, ControlClient
 from millrace_local.lag import lag
 from millrace_local.processes import Identity, Probe, ProcessSpec
@@ -64,14 +65,14 @@ def test_the_page_names_every_part() -> None:
 
 
 def test_lag_is_null_before_the_first_commit() -> None:
-    assert lag({}, {("t", 0): (0, 5)}) is None
+    assert lag({}, {Partition("t", 0): (0, 5)}) is None
 
 
 def test_lag_sums_over_partitions_and_counts_one_without_commit_from_its_start() -> None:
-    kept = {("t", 0): (0, 10), ("t", 1): (4, 10), ("u", 0): (0, 3)}
-    assert lag({("t", 0): 7, ("u", 0): 3}, kept) == 3 + 6
+    kept = {Partition("t", 0): (0, 10), Partition("t", 1): (4, 10), Partition("u", 0): (0, 3)}
+    assert lag({Partition("t", 0): 7, Partition("u", 0): 3}, kept) == 3 + 6
 
 
 def test_lag_ignores_offsets_that_retention_has_removed_and_is_never_negative() -> None:
-    assert lag({("t", 0): 2}, {("t", 0): (5, 9)}) == 4
-    assert lag({("t", 0): 12}, {("t", 0): (5, 9)}) == 0
+    assert lag({Partition("t", 0): 2}, {Partition("t", 0): (5, 9)}) == 4
+    assert lag({Partition("t", 0): 12}, {Partition("t", 0): (5, 9)}) == 0

@@ -1,7 +1,9 @@
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +81,16 @@ def test_no_partition_is_no_question() -> None:
             raise AssertionError
 
     assert GroupPositions(Silent(MemoryKafka({})), 1.0).committed([]) == {}
+
+
+def test_a_partition_without_an_answer_is_not_one_without_a_commit() -> None:
+    refused = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+    class Unsure(MemoryConsumer):
+        def committed(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
+            return [
+                SimpleNamespace(topic=p.topic, partition=p.partition, offset=-1001, error=refused) for p in partitions
+            ]
+
+    with pytest.raises(KafkaException, match="GROUP_AUTHORIZATION_FAILED"):
+        GroupPositions(Unsure(MemoryKafka({"in": 1})), 1.0).committed([PLACE])

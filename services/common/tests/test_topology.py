@@ -77,7 +77,7 @@ class Admin:
         self.refreshes += 1
         self.error = None
 
-    def list_offsets(self, asked: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
+    def list_offsets(self, asked: dict[TopicPartition, Any], **options: Any) -> dict[TopicPartition, Any]:
         answers = {}
         for place in asked:
             answers[place] = future = Future[ListOffsetsResultInfo]()
@@ -96,7 +96,7 @@ def test_ends_are_known_after_a_broker_restarted() -> None:
 
 def test_a_broker_that_never_answers_is_not_waited_for_longer_than_asked() -> None:
     class Silent(Admin):
-        def list_offsets(self, asked: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
+        def list_offsets(self, asked: dict[TopicPartition, Any], **options: Any) -> dict[TopicPartition, Any]:
             return {place: Future[ListOffsetsResultInfo]() for place in asked}
 
     with pytest.raises(KafkaException, match="_TIMED_OUT"):

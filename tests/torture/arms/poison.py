@@ -10,8 +10,7 @@ from arms.arm import Arm
 from bench import Bench, TortureError
 from millrace_common.codec import Reason, frame
 from millrace_common.registry import SchemaRegistry
-from millrace_local.lag import lags
-from millrace_local.probes import quiet_admin
+from millrace_local.lag import Lags
 from millrace_schemas import schema_text
 
 _TOPIC: Final = "user-events"
@@ -87,7 +86,8 @@ def _send(bench: Bench, name: str, partition_of: Callable[[int], int]) -> None:
 def _waiting(bench: Bench) -> int:
     """Return how many records ingest has not committed yet; more than there can be while nobody knows."""
     service = next(service for service in bench.stack.services() if service.title == _SERVICE)
-    behind = lags(quiet_admin(bench.stack.bootstrap_servers), [service])[_SERVICE]
+    with Lags(bench.stack.bootstrap_servers) as lags:
+        behind = lags.of([service])[_SERVICE]
     return 10 * _POISON if behind is None else behind
 
 

@@ -7,7 +7,7 @@ left open, and reads the offsets after that.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -15,9 +15,9 @@ from typing import Final
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from millrace_common.codec import RowEncoder
+from millrace_common.groups import onlooker
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Counts, Output, Partition
-from millrace_common.source import consumer_properties
 from millrace_common.transactions import AbandonedError, TransactionalProducer, producer_properties
 from millrace_local.dead_letter_reading import Reader
 from millrace_local.dead_letters import INGEST, Choice, Fate, Kind, Letter, Position, Tally, judge, whole
@@ -272,15 +272,8 @@ class Replay:
             raise LocalStackError(message)
         return positions or None
 
-    @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
-        """Give a consumer that asks for the offsets of the replay's group and never joins it."""
-        properties = consumer_properties(self._client, self._group, protocol="classic", session_timeout_seconds=10.0)
-        consumer = Consumer(properties)
-        try:
-            yield consumer
-        finally:
-            consumer.close()
+    def _consumer(self) -> AbstractContextManager[Consumer]:
+        return onlooker(self._client, self._group)
 
     def _producer(self) -> Producer:
         return Producer(producer_properties(self._client, self._name, _TRANSACTION_SECONDS))

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from confluent_kafka import IsolationLevel
+from confluent_kafka import IsolationLevel, KafkaException
 
 from millrace_local.errors import LocalStackError
-from millrace_local.lag import lags
-from millrace_local.probes import metric_samples, quiet_admin
+from millrace_local.lag import Lags
+from millrace_local.probes import metric_samples
 from millrace_local.services import Service
 from millrace_local.stack import Stack
 
@@ -41,15 +41,23 @@ def wait_until_through(stack: Stack, services: Sequence[Service]) -> None:
     Raises:
         LocalStackError: a service makes no progress.
     """
-    admin = quiet_admin(stack.bootstrap_servers)
-    for service in services:
-        progress = _Progress()
-        # Behind the open transaction of a process that was killed, committed records wait for the broker to abort it.
-        while (behind := lags(admin, [service], IsolationLevel.READ_UNCOMMITTED)[service.title]) != 0:
-            if progress.stuck(behind):
-                message = f"{service.title} makes no progress:\n{stack.log_tail(service.title)}"
-                raise LocalStackError(message)
-            time.sleep(_POLL_SECONDS)
+    # Behind the open transaction of a process that was killed, committed records wait for the broker to abort it.
+    with Lags(stack.bootstrap_servers, IsolationLevel.READ_UNCOMMITTED) as lags:
+        for service in services:
+            progress = _Progress()
+            while (behind := _behind(lags, service)) != 0:
+                if progress.stuck(behind):
+                    message = f"{service.title} makes no progress:\n{stack.log_tail(service.title)}"
+                    raise LocalStackError(message)
+                time.sleep(_POLL_SECONDS)
+
+
+def _behind(lags: Lags, service: Service) -> int | None:
+    """Return the lag of `service`; None while it is not known: a broker may be starting again."""
+    try:
+        return lags.of([service])[service.title]
+    except KafkaException:
+        return None
 
 
 def close_sessions(stack: Stack, title: str) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
 from deltalake import DeltaTable
 
+from millrace_common.groups import committed_offsets, onlooker
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Partition
 from millrace_common.registry import SchemaRegistry
@@ -17,6 +16,7 @@ from millrace_lake import history
 from millrace_lake.tables import NAMES, tables
 from millrace_local.audit import Evidence, Offsets, Topic
 from millrace_local.errors import LocalStackError
+from millrace_local.probes import quiet_admin
 from millrace_local.reading import Library, decoded, runs
 from millrace_schemas import in_lane
 from millrace_schemas import topics as declared_topics
@@ -27,6 +27,7 @@ _INPUTS: Final = {
     "sessionize": ("user-events.enriched",),
     "lake": tuple(spec.topic for spec in tables(NAMES)),
 }
+_ANSWER_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 30.0
 # Commits that leave every row in place.
 _ADDING: Final = frozenset({"CREATE TABLE", "WRITE", "OPTIMIZE", "ADD COLUMN", "SET TBLPROPERTIES"})
@@ -40,6 +41,11 @@ def gather(library: Library) -> Evidence:
     Raises:
         LocalStackError: the broker or the registry does not answer.
     """
+    admin = quiet_admin(library.bootstrap_servers)
+    try:  # other questions wait much longer for a broker that is not there
+        admin.list_topics(timeout=_ANSWER_SECONDS)
+    except KafkaException as error:
+        raise _no_answer(library, error) from error
     evidence = _gather_once(library)
     for _ in range(_ATTEMPTS - 1):
         if evidence.quiet:
@@ -49,9 +55,8 @@ def gather(library: Library) -> Evidence:
 
 
 def _gather_once(library: Library) -> Evidence:
-    admin = AdminClient({"bootstrap.servers": library.bootstrap_servers})
     registry = SchemaRegistry({"url": library.registry_url})
-    topology = Topology(admin)
+    topology = Topology(quiet_admin(library.bootstrap_servers), timeout_seconds=_TIMEOUT_SECONDS)
     declared = {topic.name: topic for topic in declared_topics(lane=library.lane)}
     ledger, dead_letters = in_lane("ledger", library.lane), in_lane("dead-letters", library.lane)
     try:
@@ -62,7 +67,7 @@ def _gather_once(library: Library) -> Evidence:
             for index in range(count)
         ]
         kept = topology.ranges(partitions)
-        committed = _committed(admin, library.lane, partitions)
+        committed = _committed(library, partitions)
         held = _held(library, [partition for partition in partitions if partition.topic != ledger])
         dead = _dead_letters(library, registry, [p for p in partitions if p.topic == dead_letters])
         # The ledger last: whatever a topic holds, the row of its transaction is visible by now.
@@ -70,8 +75,7 @@ def _gather_once(library: Library) -> Evidence:
         lake_rows, tables_found, truncated = _lake(library)
         after = topology.ranges(partitions)
     except KafkaException as error:
-        message = f"the broker at {library.bootstrap_servers} does not answer: {error.args[0].str()}"
-        raise LocalStackError(message) from error
+        raise _no_answer(library, error) from error
     return Evidence(
         rows=[*rows, *lake_rows],
         topics={
@@ -92,6 +96,10 @@ def _gather_once(library: Library) -> Evidence:
         truncated=truncated,
         quiet=kept == after,
     )
+
+
+def _no_answer(library: Library, error: KafkaException) -> LocalStackError:
+    return LocalStackError(f"the broker at {library.bootstrap_servers} does not answer: {error.args[0].str()}")
 
 
 def _held(library: Library, partitions: Sequence[Partition]) -> dict[Partition, Offsets]:
@@ -129,21 +137,17 @@ def _ledger_rows(library: Library, registry: SchemaRegistry, partitions: Sequenc
     ]
 
 
-def _committed(admin: AdminClient, lane: str, partitions: Sequence[Partition]) -> dict[tuple[str, Partition], int]:
+def _committed(library: Library, partitions: Sequence[Partition]) -> dict[tuple[str, Partition], int]:
     """Return the groups' committed offsets; lake's are left out, its tables are what counts."""
     committed: dict[tuple[str, Partition], int] = {}
     for service, inputs in _INPUTS.items():
         if service == "lake":
             continue
-        names = {in_lane(name, lane) for name in inputs}
-        asked = ConsumerGroupTopicPartitions(
-            in_lane(f"millrace-{service}", lane), [Place(p.topic, p.index) for p in partitions if p.topic in names]
-        )
-        answers = admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=_TIMEOUT_SECONDS)
-        for future in answers.values():
-            for place in future.result().topic_partitions:
-                if place.offset >= 0:
-                    committed[service, Partition(place.topic, place.partition)] = place.offset
+        names = {in_lane(name, library.lane) for name in inputs}
+        client = {**library.client, "bootstrap.servers": library.bootstrap_servers}
+        with onlooker(client, in_lane(f"millrace-{service}", library.lane)) as consumer:
+            found = committed_offsets(consumer, [p for p in partitions if p.topic in names], _TIMEOUT_SECONDS)
+        committed |= {(service, partition): offset for partition, offset in found.items()}
     return committed
 
 

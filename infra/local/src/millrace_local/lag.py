@@ -1,19 +1,22 @@
 """How far a service is behind: what is committed against what a read_committed consumer could read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, IsolationLevel
 
+from millrace_common.groups import committed_offsets, onlooker
+from millrace_common.records import Partition
+from millrace_common.topology import Topology
+from millrace_local.probes import quiet_admin
 from millrace_local.services import Service
 
 _TIMEOUT_SECONDS: Final = 5.0
 
-Place = tuple[str, int]
 
-
-def lag(committed: Mapping[Place, int], kept: Mapping[Place, tuple[int, int]]) -> int | None:
+def lag(committed: Mapping[Partition, int], kept: Mapping[Partition, tuple[int, int]]) -> int | None:
     """Return how many offsets are not committed yet, over all partitions; None before the first commit. Pure.
 
     Args:
@@ -25,48 +28,53 @@ def lag(committed: Mapping[Place, int], kept: Mapping[Place, tuple[int, int]]) -
     return sum(max(0, end - max(start, committed.get(place, start))) for place, (start, end) in kept.items())
 
 
-def lags(
-    admin: AdminClient, services: Sequence[Service], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
-) -> dict[str, int | None]:
-    """Return the lag of each service by title; None where it is not known (no commit yet, or no answer).
+class Lags:
+    """Asks the broker how far services are behind; a context, because it keeps its connections between questions."""
 
-    READ_UNCOMMITTED counts what an open transaction holds back too.
-    """
-    unknown: dict[str, int | None] = {service.title: None for service in services}
-    try:
-        kept = _kept(admin, {topic for service in services for topic in service.topics}, isolation)
-        for service in services:
-            committed = _committed(admin, service.group)
-            mine = {place: limits for place, limits in kept.items() if place[0] in service.topics}
-            unknown[service.title] = lag({place: committed[place] for place in mine if place in committed}, mine)
-    except KafkaException:
-        pass
-    return unknown
+    def __init__(self, bootstrap_servers: str, isolation: IsolationLevel = IsolationLevel.READ_COMMITTED) -> None:
+        """Connect nothing yet. READ_UNCOMMITTED counts what an open transaction holds back too."""
+        self._client = {"bootstrap.servers": bootstrap_servers}
+        self._admin = quiet_admin(bootstrap_servers)
+        self._topology = Topology(self._admin, isolation=isolation, timeout_seconds=_TIMEOUT_SECONDS)
+        self._consumers: dict[str, Consumer] = {}
+        self._closing = ExitStack()
 
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
 
-def _kept(admin: AdminClient, topics: set[str], isolation: IsolationLevel) -> dict[Place, tuple[int, int]]:
-    found = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
-    places = [(topic, partition) for topic in sorted(topics & found.keys()) for partition in found[topic].partitions]
-    if not places:
-        return {}
-    first, end = (
-        {
-            (asked.topic, asked.partition): future.result(_TIMEOUT_SECONDS).offset
-            for asked, future in admin.list_offsets(
-                {TopicPartition(*place): spec for place in places},
-                isolation_level=isolation,
-                request_timeout=_TIMEOUT_SECONDS,
-            ).items()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the connections go."""
+        self._closing.close()
+
+    def of(self, services: Sequence[Service]) -> dict[str, int | None]:
+        """Return the lag of each service by title; None before its first commit.
+
+        Raises:
+            KafkaException: the broker does not answer; known after five seconds a service, at most.
+        """
+        found = self._admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        inputs = {
+            service.title: [
+                Partition(topic, index)
+                for topic in service.topics
+                if topic in found
+                for index in found[topic].partitions
+            ]
+            for service in services
         }
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-    )
-    return {place: (first[place], end[place]) for place in places}
+        kept = self._topology.ranges([partition for partitions in inputs.values() for partition in partitions])
+        return {
+            service.title: lag(
+                committed_offsets(self._consumer(service.group), inputs[service.title], _TIMEOUT_SECONDS),
+                {partition: kept[partition] for partition in inputs[service.title]},
+            )
+            for service in services
+        }
 
-
-def _committed(admin: AdminClient, group: str) -> dict[Place, int]:
-    # stable: a transaction that is being committed is waited for, not overlooked
-    asked = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group)], require_stable=True, request_timeout=_TIMEOUT_SECONDS
-    )
-    found = asked[group].result(_TIMEOUT_SECONDS).topic_partitions
-    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+    def _consumer(self, group: str) -> Consumer:
+        if group not in self._consumers:
+            self._consumers[group] = self._closing.enter_context(onlooker(self._client, group))
+        return self._consumers[group]

@@ -1,5 +1,6 @@
 """Reading topics from their first record to their present end, for the proof and the report."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from millrace_schemas import schema_text
 _BATCH: Final = 20_000
 # A dead letter wraps a record of the largest size.
 _MAX_VALUE_BYTES: Final = 16_777_216
+# A partition that has records, or none left, says so within a second; a broker that is being restarted needs more.
+_SILENT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Pa
     """Yield what `partitions` hold for a read_committed reader, as runs in offset order.
 
     Raises:
-        KafkaException: a partition cannot be read.
+        KafkaException: a partition cannot be read, or the broker has said nothing for half a minute.
     """
     consumer = Consumer(
         dict(library.client)
@@ -53,13 +56,16 @@ def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Pa
             "auto.offset.reset": "earliest",
             "enable.partition.eof": "true",
             "fetch.queue.backoff.ms": 5,
+            "log_level": 0,  # it speaks through its exceptions
         }
     )
     unfinished = set(partitions)
     consumer.assign([TopicPartition(partition.topic, partition.index, 0) for partition in partitions])
+    heard = time.monotonic()
     try:
         while unfinished:
             found: dict[Partition, list[Message]] = {}
+            before = len(unfinished)
             for message in consumer.consume(_BATCH, 0.2):
                 partition = Partition(message.topic() or "", message.partition())
                 problem = message.error()
@@ -70,6 +76,10 @@ def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Pa
                 elif not problem.retriable() and problem.code() != KafkaError._ALL_BROKERS_DOWN:
                     raise KafkaException(problem)
             yield from found.items()
+            if found or len(unfinished) < before:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENT_SECONDS:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
     finally:
         consumer.close()
 

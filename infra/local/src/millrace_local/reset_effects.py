@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from millrace_common.codec import RowEncoder
+from millrace_common.groups import onlooker
 from millrace_common.positions import GroupPositions, metadata_text
 from millrace_common.records import Partition
 from millrace_common.registry import SchemaRegistry
 from millrace_common.snapshots import SnapshotStore
-from millrace_common.source import consumer_properties
 from millrace_common.topology import Topology
 from millrace_common.transactions import producer_properties
 from millrace_lake.dead_letters import GROUP as DEAD_LETTERS_GROUP
@@ -71,10 +71,6 @@ class Cluster:
         """Return a new admin client."""
         return AdminClient(self.quiet_client)
 
-    def consumer(self, group: str) -> Consumer:
-        """Return a consumer that asks for the offsets of `group` and never joins it."""
-        return Consumer(consumer_properties(self.quiet_client, group, protocol="classic", session_timeout_seconds=10.0))
-
     def producer(self, transactional_id: str) -> Producer:
         """Return a new transactional producer."""
         return Producer(producer_properties(self.quiet_client, transactional_id, _SETTLE_SECONDS))
@@ -105,11 +101,8 @@ class GroupPlaces:
 
     def look(self, partitions: Sequence[Partition]) -> list[Found]:
         """Return what group, broker, snapshots and, where the group says nothing, the ledger say."""
-        consumer = self._cluster.consumer(self._service.group)
-        try:
+        with onlooker(self._cluster.client, self._service.group) as consumer:
             committed = GroupPositions(consumer, _SETTLE_SECONDS).committed(partitions)
-        finally:
-            consumer.close()
         ids = self._topology.topic_ids({partition.topic for partition in partitions})
         kept = self._topology.ranges(partitions)
         positions = {
@@ -152,8 +145,8 @@ class GroupPlaces:
             for move in moves
         ]
         now_ms = _now_ms()
-        consumer, producer = self._cluster.consumer(self._service.group), self._cluster.producer(name)
-        try:
+        producer = self._cluster.producer(name)
+        with onlooker(self._cluster.client, self._service.group) as consumer:
             producer.init_transactions(_SETTLE_SECONDS)
             producer.begin_transaction()
             for row in [row for move in moves for row in move.rows(self._service.name, name, now_ms)]:
@@ -161,8 +154,6 @@ class GroupPlaces:
                 producer.produce(ledger, key=row.key, value=encoder.encode(row.as_record()), partition=place)
             producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _CALL_SECONDS)
             producer.commit_transaction(_CALL_SECONDS)
-        finally:
-            consumer.close()
         return notes
 
     def _snapshot_count(self, partition: Partition) -> int:
@@ -250,11 +241,8 @@ class TablePlaces:
         """Bring back the offsets below which dead letters count as produced, where they are about records now gone."""
         ends = {move.partition: move.offset if recreated else move.found.kept[1] for move in moves}
         group = in_lane(DEAD_LETTERS_GROUP, self._cluster.lane)
-        consumer = self._cluster.consumer(group)
-        try:
+        with onlooker(self._cluster.client, group) as consumer:
             produced = GroupPositions(consumer, _SETTLE_SECONDS).committed(list(ends))
-        finally:
-            consumer.close()
         back = [
             TopicPartition(partition.topic, partition.index, ends[partition])
             for partition, place in produced.items()

@@ -9,6 +9,7 @@ import typer
 from millrace_local import console, log_reading, options
 from millrace_local import stack as stacks
 from millrace_local import status as stack_status
+from millrace_local.errors import LocalStackError
 from millrace_local.ports import Ports
 
 _FOLLOW_SECONDS: Final = 0.2
@@ -53,12 +54,14 @@ def up(
 
 
 def status(work_dir: options.WorkDir = options.WORK_DIR, as_json: options.Json = False) -> None:
-    """Show addresses, processes, restarts and how far each service is behind."""
+    """Show addresses, processes, restarts and how far each service is behind; exits 1 if the broker does not answer."""
     found = stack_status.status(stacks.require(work_dir))
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))
     else:
         console.out.print(stack_status.render(found))
+    if found.problem:
+        raise LocalStackError(found.problem)
 
 
 def logs(

@@ -1,14 +1,14 @@
 """What `millrace status` says, as data and as a page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from confluent_kafka import KafkaException
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from millrace_local.lag import lags
-from millrace_local.probes import quiet_admin
+from millrace_local.lag import Lags
 from millrace_local.services import Service
 from millrace_local.stack import INFRASTRUCTURE, Stack
 from millrace_local.supervision import ProcessState
@@ -45,6 +45,7 @@ class StackStatus:
         addresses: of every process: host:port of the broker, URLs of the others.
         infrastructure: broker and registry.
         services: the stream processors.
+        problem: why no lag is known, a sentence; empty if the broker answers.
     """
 
     kafka_bootstrap_servers: str
@@ -54,6 +55,7 @@ class StackStatus:
     addresses: Mapping[str, str]
     infrastructure: tuple[PartStatus, ...]
     services: tuple[PartStatus, ...]
+    problem: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -61,15 +63,19 @@ class StackStatus:
 
 
 def status(stack: Stack) -> StackStatus:
-    """Ask supervisor and broker.
+    """Ask supervisor and broker; a broker that does not answer is a problem in what is returned.
 
     Raises:
         NotRunningError: the stack is gone.
     """
     states = stack.states()
     services = stack.services()
-    behind = lags(quiet_admin(stack.bootstrap_servers), services)
-    return summarise(stack, states, services, behind)
+    try:
+        with Lags(stack.bootstrap_servers) as lags:
+            return summarise(stack, states, services, lags.of(services))
+    except KafkaException as error:
+        problem = f"the broker at {stack.bootstrap_servers} does not answer: {error.args[0].str()}"
+        return replace(summarise(stack, states, services, {}), problem=problem)
 
 
 def summarise(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from millrace_common.records import Committed, Partition
 
@@ -31,10 +31,13 @@ class GroupPositions:
         """Return what the group has committed.
 
         Raises:
-            KafkaException: the coordinator did not answer in time.
+            KafkaException: the coordinator did not answer in time, or not for each partition.
         """
         asked = [TopicPartition(partition.topic, partition.index) for partition in partitions]
         answers = self._consumer.committed(asked, timeout=self._timeout_seconds) if asked else []
+        for answer in answers:
+            if answer.error is not None:  # no answer is not "nothing committed": that would mean to begin again
+                raise KafkaException(answer.error)
         return {Partition(answer.topic, answer.partition): _committed(answer) for answer in answers}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from millrace_common.errors import StartupError
@@ -17,9 +17,17 @@ _GRACE_SECONDS = 1.0
 class Topology:
     """Topics as the broker has them now."""
 
-    def __init__(self, admin: AdminClient) -> None:
-        """Ask through `admin`."""
+    def __init__(
+        self,
+        admin: AdminClient,
+        *,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
+        """Ask through `admin`; a partition ends before its first open transaction if `isolation` is READ_COMMITTED."""
         self._admin = admin
+        self._isolation = isolation
+        self._timeout_seconds = timeout_seconds
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the id of each topic; it changes when a topic is deleted and created again.
@@ -43,12 +51,12 @@ class Topology:
         Raises:
             KafkaException: a leader does not answer.
         """
-        first = self._offsets(partitions, OffsetSpec.earliest(), _TIMEOUT_SECONDS)
-        last = self.ends(partitions, _TIMEOUT_SECONDS)
+        first = self._offsets(partitions, OffsetSpec.earliest(), self._timeout_seconds)
+        last = self.ends(partitions, self._timeout_seconds)
         return {partition: (first[partition], last[partition]) for partition in partitions}
 
     def ends(self, partitions: Sequence[Partition], timeout_seconds: float) -> dict[Partition, int]:
-        """Return the offset behind the last record of each partition, records of open transactions included.
+        """Return the offset behind the last record of each partition.
 
         Raises:
             KafkaException: a leader does not answer in time.
@@ -71,14 +79,14 @@ class Topology:
 
     def _ask(self, partitions: Sequence[Partition], spec: OffsetSpec, timeout_seconds: float) -> dict[Partition, int]:
         asked = {TopicPartition(partition.topic, partition.index): spec for partition in partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=timeout_seconds)
+        answers = self._admin.list_offsets(asked, isolation_level=self._isolation, request_timeout=timeout_seconds)
         _await(answers.values(), timeout_seconds)
         return {Partition(place.topic, place.partition): future.result().offset for place, future in answers.items()}
 
     def _describe(self, topics: Iterable[str]) -> Mapping[str, TopicDescription]:
         asked = sorted(set(topics))
-        futures = self._admin.describe_topics(TopicCollection(asked), request_timeout=_TIMEOUT_SECONDS)
-        _await(futures.values(), _TIMEOUT_SECONDS)
+        futures = self._admin.describe_topics(TopicCollection(asked), request_timeout=self._timeout_seconds)
+        _await(futures.values(), self._timeout_seconds)
         found = {}
         for topic, future in futures.items():
             try:
