@@ -43,7 +43,9 @@ An arm holds when, after it,
 - every bad record is exactly one dead letter;
 - a `read_committed` reader that ran *during* the faults saw what the final one sees, value by value, in
   `user-events.enriched` and `session-metrics`;
-- no committed offset went back.
+- no committed offset, no position in a Delta table and no partition's newest snapshot went back, and no data file was
+  added in two versions of a table;
+- the states of ingest and sessionize, built anew from their logs, are those of their newest snapshots.
 
 A fault is counted when it was seen to strike: a process died, a log said so. *Lost* and *doubled* are rows missing and
 rows too many over all tables of the lake. *Recovery* is the longest time from a kill to ready again.

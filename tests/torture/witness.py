@@ -1,4 +1,4 @@
-"""Who watches while faults strike: a read_committed reader of results, and a clerk who notes committed offsets."""
+"""Who watches while faults strike: a read_committed reader of results, and a clerk who notes how far all have come."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ Seen = tuple[int, bytes]
 
 
 class Witness:
-    """Reads `topics` from the start and polls the groups' offsets, each in a thread, until `finish`."""
+    """Reads `topics` from the start and polls offsets and snapshots, each in a thread, until `finish`."""
 
-    def __init__(self, stack: Stack, topics: Sequence[str]) -> None:
-        """Begin to watch."""
+    def __init__(self, stack: Stack, topics: Sequence[str], *, snapshots_stay: bool) -> None:
+        """Begin to watch; if `snapshots_stay`, the newest snapshot of a partition must never be an older one."""
         self._library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
         self._client = {"bootstrap.servers": stack.bootstrap_servers}
         known = quiet_admin(stack.bootstrap_servers).list_topics(timeout=_CATCH_UP_SECONDS).topics
@@ -43,6 +43,9 @@ class Witness:
             service.group: [Partition(topic, index) for topic in service.topics for index in known[topic].partitions]
             for service in SERVICES
         }
+        self._state = stack.work_dir / "state"
+        self._snapshots_stay = snapshots_stay
+        self._newest_snapshots: dict[str, int] = {}
         self._problems: list[str] = []
         self._polls = 0
         self._stopping = Event()
@@ -93,6 +96,8 @@ class Witness:
         with ExitStack() as closing:
             consumers = {group: closing.enter_context(onlooker(self._client, group)) for group in self._inputs}
             while not self._stopping.wait(_POLL_SECONDS):
+                if self._snapshots_stay:
+                    self._look_at_snapshots()
                 for group, partitions in self._inputs.items():
                     try:
                         found = committed_offsets(consumers[group], partitions, _TIMEOUT_SECONDS)
@@ -104,6 +109,16 @@ class Witness:
                         if offset < before:
                             self._problems.append(f"{group} at {partition} went back from {before} to {offset}")
                         latest[group, partition] = offset
+
+    def _look_at_snapshots(self) -> None:
+        newest: dict[str, int] = {}
+        for path in self._state.glob("*/*/*/*.arrow"):
+            place = path.parent.relative_to(self._state).as_posix()
+            newest[place] = max(newest.get(place, 0), int(path.stem))
+        for place, before in self._newest_snapshots.items():
+            if newest.get(place, 0) < before:
+                self._problems.append(f"the newest snapshot of {place} went back from {before} to {newest.get(place)}")
+        self._newest_snapshots |= newest
 
 
 def _seen(message: Message) -> Seen:

@@ -12,6 +12,8 @@ from bench import Bench, Form, Traffic, running_stack
 from millrace_generator import Plan
 from millrace_local.draining import close_sessions, wait_until_through
 from millrace_local.stack import Stack
+from rebuild import rebuilt_differently
+from tables import table_problems
 from verdict import judge
 from witness import Witness
 
@@ -66,6 +68,7 @@ class Arm:
         running_stack: runs the stack that is struck.
         traffic: makes the plan another one; the truth follows.
         forms: in which it exists.
+        snapshots_stay: it takes no snapshots away.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Arm:
     running_stack: Callable[[Path, Mapping[str, str]], AbstractContextManager[Stack]] = running_stack
     traffic: Callable[[Plan], Plan] = _as_it_is
     forms: frozenset[str] = frozenset({"short", "long"})
+    snapshots_stay: bool = True
 
     def can_follow(self, other: "Arm") -> bool:
         """Return whether both can strike the same stack."""
@@ -100,7 +104,7 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
     began = time.monotonic()
     with first.running_stack(work_dir, first.environment) as stack:
         bench = Bench(stack, Random(seed), form)
-        witness = Witness(stack, _WATCHED)
+        witness = Witness(stack, _WATCHED, snapshots_stay=all(arm.snapshots_stay for arm in arms))
         traffic = Traffic(stack, form, seed, length=len(arms), change=first.traffic)
         try:
             bench.until(traffic.begun, "no traffic")
@@ -111,9 +115,11 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
             traffic.close()
         stack.wait_ready()
         wait_until_through(stack, stack.services())
+        rebuilt = rebuilt_differently(stack)
         close_sessions(stack, "sessionize")
         wait_until_through(stack, stack.services())
         seen = witness.finish()
+        in_logs = table_problems(stack.lake)
         verdict = judge(stack, traffic.truth, traffic.sent, bench.dead_besides)
     fires = {fault: times for arm in arms for fault, times in arm.fires.items()}
     quiet = [
@@ -132,5 +138,5 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
         doubled=verdict.doubled,
         worst_recovery_seconds=round(max(bench.recoveries_seconds, default=0.0), 1),
         seconds=round(time.monotonic() - began, 1),
-        problems=[*quiet, *seen, *verdict.problems],
+        problems=[*quiet, *seen, *rebuilt, *verdict.problems, *in_logs],
     )

@@ -106,5 +106,6 @@ ARMS: Final = (
             for title in _STATEFUL
         }
         | {"store unwritable": 1},
+        snapshots_stay=False,
     ),
 )

@@ -22,6 +22,19 @@ def build(parts: Parts, settings: IngestSettings) -> Dataflow:
     Raises:
         StartupError: a topic or a subject is missing, or input and output topics differ in partitions.
     """
+    processor = make_processor(parts, settings)
+    streams = processor.streams.values()
+    for stream in streams:
+        parts.refuse_uneven_topics(stream.topic, stream.valid_topic)
+    source = parts.source(
+        [stream.topic for stream in streams], state=StateSpec(STATE_VERSION, horizon=settings.dedup_window)
+    )
+    sink = parts.sink(source, [stream.valid_topic for stream in streams])
+    return build_flow(source, sink, processor)
+
+
+def make_processor(parts: Parts, settings: IngestSettings) -> IngestProcessor:
+    """Return the three steps."""
     streams = (
         Stream(
             topic=settings.topic("user-events"),
@@ -38,19 +51,12 @@ def build(parts: Parts, settings: IngestSettings) -> Dataflow:
             identify=orders.identify,
         ),
     )
-    for stream in streams:
-        parts.refuse_uneven_topics(stream.topic, stream.valid_topic)
-    processor = IngestProcessor(
+    return IngestProcessor(
         streams={stream.topic: stream for stream in streams},
         limits=settings.limits,
         dedup_window=settings.dedup_window,
         on_snapshot=_show,
     )
-    source = parts.source(
-        [stream.topic for stream in streams], state=StateSpec(STATE_VERSION, horizon=settings.dedup_window)
-    )
-    sink = parts.sink(source, [stream.valid_topic for stream in streams])
-    return build_flow(source, sink, processor)
 
 
 def main(stopping: threading.Event) -> int:

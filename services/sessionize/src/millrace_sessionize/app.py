@@ -18,13 +18,24 @@ def build(parts: Parts, settings: SessionizeSettings) -> Dataflow:
         StartupError: a topic or subject is missing, or partition counts differ.
     """
     events = settings.topic("user-events.enriched")
-    outputs = [settings.topic(name) for name in ("session-metrics", "session-updates", "late-events")]
+    processor = make_processor(parts, settings)
+    outputs = [destination.topic for destination in (processor.sessions, processor.updates, processor.late_events)]
     parts.refuse_uneven_topics(events, *outputs)
+    source = parts.source([events], state=StateSpec(STATE_VERSION, settings.state_horizon))
+    return build_flow(source, parts.sink(source, outputs), parts.decoder("user-events.enriched").decode, processor)
+
+
+def make_processor(parts: Parts, settings: SessionizeSettings) -> SessionProcessor:
+    """Return the stateful step.
+
+    Raises:
+        StartupError: a subject is not registered.
+    """
     sessions, updates, late_events = (
-        Destination(topic, parts.encoder(subject))
-        for topic, subject in zip(outputs, ("session-metrics", "session-updates", "late-events"), strict=True)
+        Destination(settings.topic(subject), parts.encoder(subject))
+        for subject in ("session-metrics", "session-updates", "late-events")
     )
-    processor = SessionProcessor(
+    return SessionProcessor(
         rules=settings.rules,
         sessions=sessions,
         updates=updates,
@@ -32,8 +43,6 @@ def build(parts: Parts, settings: SessionizeSettings) -> Dataflow:
         idle_timeout_ms=round(settings.idle_timeout_seconds * 1000),
         update_interval_ms=round(settings.update_interval_seconds * 1000),
     )
-    source = parts.source([events], state=StateSpec(STATE_VERSION, settings.state_horizon))
-    return build_flow(source, parts.sink(source, outputs), parts.decoder("user-events.enriched").decode, processor)
 
 
 def main(stopping: threading.Event) -> int:

@@ -1,0 +1,119 @@
+"""State built anew from the log, held against the newest snapshots: the log is the state, so they are the same."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Final
+
+import pyarrow as pa
+
+from millrace_common.records import Assigned, Outcome, Partition, Polled, SinkItem, SourceItem, Span
+from millrace_common.service import Parts
+from millrace_common.snapshots import Snapshot, SnapshotStore
+from millrace_ingest import app as ingest
+from millrace_ingest.settings import IngestSettings
+from millrace_local.reading import Library, runs
+from millrace_local.stack import Stack
+from millrace_sessionize import app as sessionize
+from millrace_sessionize.processor import decoding
+from millrace_sessionize.settings import SessionizeSettings
+from millrace_sessionize.snapshot import STATE_VERSION as SESSIONIZE_STATE_VERSION
+
+_GENERATION: Final = 1
+_NEWEST: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A stateful service.
+
+    Attributes:
+        parts: its real parts; only those that read are used.
+        topics: its input.
+        state_version: of its snapshots.
+        step: all it does between source and sink.
+    """
+
+    parts: Parts
+    topics: Sequence[str]
+    state_version: int
+    step: Callable[[SourceItem], Sequence[SinkItem]]
+
+
+def rebuilt_differently(stack: Stack) -> list[str]:
+    """Build the states of ingest and sessionize from their logs up to their newest snapshots; say where they differ.
+
+    A partition whose first records are no longer kept is left out.
+    """
+    problems: list[str] = []
+    for service in (_ingest(stack), _sessionize(stack)):
+        name = service.parts.name
+        equal = list(_compare(stack, service))
+        problems += [
+            f"{name}: the state of {place} at {at} is not that of its log" for place, at, same in equal if not same
+        ]
+        if not equal:
+            problems.append(f"{name}: no state could be held against its log")
+    return problems
+
+
+def _compare(stack: Stack, service: _Service) -> Iterator[tuple[Partition, int, bool]]:
+    """Yield each partition that has a snapshot, its offset, and whether its log leads to it."""
+    topology = service.parts.topology
+    counts, ids = topology.partition_counts(service.topics), topology.topic_ids(service.topics)
+    partitions = [Partition(topic, index) for topic, count in counts.items() for index in range(count)]
+    kept = topology.ranges(partitions)
+    store = SnapshotStore(str(stack.work_dir / "state"), service.parts.name, service.state_version)
+    for partition in partitions:
+        snapshot = store.newest(partition, _NEWEST, ids[partition.topic])
+        if snapshot is not None and kept[partition][0] == 0:
+            yield partition, snapshot.offset, _leads_to(stack, service, snapshot)
+
+
+def _leads_to(stack: Stack, service: _Service, snapshot: Snapshot) -> bool:
+    partition = snapshot.partition
+    service.step(Assigned(partition, _GENERATION, None))
+    library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
+    state = None
+    for _, found in runs(library, [partition]):
+        records = [record for record in found if (record.offset() or 0) < snapshot.offset]
+        if records:
+            first, last = records[0].offset() or 0, records[-1].offset() or 0
+            span = Span(partition, _GENERATION, first, last + 1, snapshot_due=True)
+            for outcome in service.step(Polled(span, records)):
+                state = outcome.state if isinstance(outcome, Outcome) else state
+    return state is not None and _rows(state) == _rows(snapshot.state)
+
+
+def _rows(state: pa.Table) -> list[str]:
+    """Return the rows in an order of their own: how they are stored depends on when the state was last compacted."""
+    return sorted(map(repr, state.to_pylist()))
+
+
+def _ingest(stack: Stack) -> _Service:
+    settings = IngestSettings(
+        kafka_bootstrap_servers=stack.bootstrap_servers, schema_registry_url=stack.registry_url, state_uri="unused"
+    )
+    parts = Parts("ingest", settings, Event())
+    processor = ingest.make_processor(parts, settings)
+    return _Service(
+        parts,
+        list(processor.streams),
+        ingest.STATE_VERSION,
+        lambda item: [processor.drop_duplicates(processor.validate(processor.decode(item)))],
+    )
+
+
+def _sessionize(stack: Stack) -> _Service:
+    settings = SessionizeSettings(
+        kafka_bootstrap_servers=stack.bootstrap_servers, schema_registry_url=stack.registry_url, state_uri="unused"
+    )
+    parts = Parts("sessionize", settings, Event())
+    processor = sessionize.make_processor(parts, settings)
+    decode = decoding(parts.decoder("user-events.enriched").decode)
+    return _Service(
+        parts,
+        [settings.topic("user-events.enriched")],
+        SESSIONIZE_STATE_VERSION,
+        lambda item: processor.step(decode(item)),
+    )
