@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from arms import pauses, poison, services, snapshots, surroundings
+from arms import failpoints, pauses, poison, services, snapshots, surroundings
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
     *services.ARMS,
+    *failpoints.ARMS,
     *surroundings.ARMS,
     *snapshots.ARMS,
     *pauses.ARMS,

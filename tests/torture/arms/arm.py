@@ -69,6 +69,7 @@ class Arm:
         traffic: makes the plan another one; the truth follows.
         forms: in which it exists.
         snapshots_stay: it takes no snapshots away.
+        length: for how many times the least length traffic is planned; an arm that needs it longer says so.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Arm:
     traffic: Callable[[Plan], Plan] = _as_it_is
     forms: frozenset[str] = frozenset({"short", "long"})
     snapshots_stay: bool = True
+    length: int = 1
 
     def can_follow(self, other: "Arm") -> bool:
         """Return whether both can strike the same stack."""
@@ -105,7 +107,7 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
     with first.running_stack(work_dir, first.environment) as stack:
         bench = Bench(stack, Random(seed), form)
         witness = Witness(stack, _WATCHED, snapshots_stay=all(arm.snapshots_stay for arm in arms))
-        traffic = Traffic(stack, form, seed, length=len(arms), change=first.traffic)
+        traffic = Traffic(stack, form, seed, length=sum(arm.length for arm in arms), change=first.traffic)
         try:
             bench.until(traffic.begun, "no traffic")
             for arm in arms:
