@@ -103,9 +103,14 @@ class Parts:
     def wait(self, seconds: float) -> None:
         """Wait because a part outside does not answer; the process is alive meanwhile.
 
+        What is done is committed first: the broker ends a transaction that stays open for too long, and with it the
+        process that comes back to it.
+
         Raises:
             StoppedError: the process was told to stop.
         """
+        if self._sink is not None:
+            self._sink.writer.commit_if_due()
         metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(time.time())
         if self._stopping.wait(seconds):
             message = "stopped while waiting for a part outside"

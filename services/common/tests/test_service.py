@@ -1,0 +1,42 @@
+import threading
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from millrace_common.service import Parts, StoppedError
+from millrace_common.settings import ServiceSettings
+
+SETTINGS = ServiceSettings(
+    kafka_bootstrap_servers="127.0.0.1:1", schema_registry_url="http://127.0.0.1:1", state_uri="/nowhere"
+)
+
+
+@dataclass
+class Sink:
+    """Notes that it was told to commit."""
+
+    commits: list[str] = field(default_factory=list)
+
+    @property
+    def writer(self) -> "Sink":
+        return self
+
+    def commit_if_due(self) -> None:
+        self.commits.append("if due")
+
+
+def test_what_is_done_is_committed_before_a_wait_that_may_outlast_the_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = threading.Event()
+    parts = Parts("ingest", SETTINGS, stopping)
+    parts.wait(0.0)  # nothing to commit to yet
+    sink = Sink()
+    monkeypatch.setattr(parts, "_sink", cast("Any", sink))
+    parts.wait(0.0)
+    assert sink.commits == ["if due"]
+    stopping.set()
+    with pytest.raises(StoppedError):
+        parts.wait(60.0)
+    assert sink.commits == ["if due"] * 2
