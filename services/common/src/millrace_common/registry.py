@@ -1,5 +1,7 @@
 """The schema registry as this project needs it: ids to schemas, schemas to ids, and "no" apart from "no answer"."""
 
+import time
+from collections.abc import Callable
 from json import JSONDecodeError
 from typing import Any, Final, Protocol
 
@@ -8,6 +10,9 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from millrace_common.errors import RegistryUnavailableError, StartupError
+
+NO_SECONDS: Final = 0.5
+"""How long "no such id" is believed: an id may be registered at any moment, and is used at once."""
 
 _NOT_FOUND: Final = 404
 # What the client raises when there is no usable answer: a status that is no success, once it has tried again (of these,
@@ -30,23 +35,30 @@ class Schemas(Protocol):
 class SchemaRegistry:
     """Any Confluent-compatible registry. Answers are cached for ever: an id never changes its meaning.
 
-    "No such id" is not cached: the id may be registered a moment later.
+    "No such id" is believed for half a second, so that a producer with an unknown id costs two requests a second and
+    not one for every run of records. No answer is never taken for "no".
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare a client; nothing is sent yet. `config` as for confluent_kafka's SchemaRegistryClient."""
         self._client = SchemaRegistryClient({"timeout": 5, "max.retries": 1} | config)
+        self._clock = clock
         self._texts: dict[int, str] = {}
+        self._refused: dict[int, float] = {}  # until when "no such id" is believed, in the order it was said
 
     def schema(self, schema_id: int) -> str | None:
         """Return the text of schema `schema_id`, None if the registry says there is none."""
         known = self._texts.get(schema_id)
         if known is not None:
             return known
+        if self._is_refused(schema_id):
+            return None
+        asked_at = self._clock()
         try:
             text = self._client.get_schema(schema_id).schema_str
         except _NO_ANSWER as error:
             if _is_no(error):
+                self._refused[schema_id] = asked_at + NO_SECONDS
                 return None
             message = f"the schema registry did not answer for schema id {schema_id}: {error}"
             raise RegistryUnavailableError(message) from error
@@ -54,6 +66,13 @@ class SchemaRegistry:
             return None
         self._texts[schema_id] = text
         return str(text)
+
+    def _is_refused(self, schema_id: int) -> bool:
+        """Return whether "no such id" was said a moment ago; forget what was said before."""
+        now = self._clock()
+        while self._refused and next(iter(self._refused.values())) <= now:
+            del self._refused[next(iter(self._refused))]
+        return schema_id in self._refused
 
     def schema_id(self, subject: str, schema_text: str) -> int:
         """Return the id under which `schema_text` is registered for `subject`.
