@@ -93,8 +93,20 @@ def test_a_lane_has_names_groups_and_topics_of_its_own() -> None:
 
 
 def test_a_service_survives_json() -> None:
-    service = replace(SERVICES[0], lane="x", processes=2, environment={"A": "1"})
+    service = replace(SERVICES[0], lane="x", processes=2, environment={"A": "1"}, pythons=("/other/python",))
     assert Service.of_json(service.as_json()) == service
+
+
+def test_a_service_noted_by_an_older_release_runs_with_this_interpreter() -> None:
+    stored = SERVICES[0].as_json()
+    del stored["pythons"]
+    assert Service.of_json(stored) == SERVICES[0]
+
+
+def test_processes_of_two_releases_run_side_by_side() -> None:
+    specs = specs_of(replace(SERVICES[0], processes=3, pythons=("/old/python", "/new/python")))
+    assert [spec.argv[0] for spec in specs.values()] == ["/old/python", "/new/python", "/old/python"]
+    assert specs_of(SERVICES[0])["ingest"].argv == (sys.executable, "-m", "millrace_ingest")
 
 
 def test_every_input_is_a_declared_topic() -> None:

@@ -26,6 +26,7 @@ class Service:
         lane: empty for the live lane.
         processes: how many share the work.
         environment: settings in addition to the stack's and to what `up` was started with; they win.
+        pythons: interpreters that run its processes, in turn; none: this one. Another one runs another release.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Service:
     lane: str = ""
     processes: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    pythons: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -61,7 +63,7 @@ class Service:
     @classmethod
     def of_json(cls, stored: Mapping[str, Any]) -> "Service":
         """Return what `as_json` was called on."""
-        return cls(**{**stored, "inputs": tuple(stored["inputs"])})
+        return cls(**{**stored, "inputs": tuple(stored["inputs"]), "pythons": tuple(stored.get("pythons", ()))})
 
 
 SERVICES: Final = (
@@ -146,9 +148,10 @@ def metrics_ports(services: Sequence[Service], first_port: int, running: Mapping
 
 
 def _process_spec(service: Service, instance: int, name: str, surroundings: Surroundings, port: int) -> ProcessSpec:
+    pythons = service.pythons or (sys.executable,)
     return ProcessSpec(
         name=name,
-        argv=(sys.executable, "-m", service.module),
+        argv=(pythons[instance % len(pythons)], "-m", service.module),
         probe=Probe("http", f"http://{LOOPBACK}:{port}/readyz"),
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": surroundings.bootstrap_servers,
