@@ -40,3 +40,8 @@ def test_what_is_done_is_committed_before_a_wait_that_may_outlast_the_transactio
     with pytest.raises(StoppedError):
         parts.wait(60.0)
     assert sink.commits == ["if due"] * 2
+
+
+def test_every_client_bears_the_name_of_its_process() -> None:
+    parts = Parts("enrich", SETTINGS, threading.Event())
+    assert parts.client == SETTINGS.kafka_client() | {"client.id": "enrich-0"}

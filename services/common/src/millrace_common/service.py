@@ -60,7 +60,9 @@ class Parts:
         self.settings = settings
         self.assignments = Assignments()
         self.registry = SchemaRegistry(settings.schema_registry_client())
-        self.topology = Topology(AdminClient(dict(settings.kafka_client()), logger=_log))
+        # Named after this process in the broker's logs, quotas and lists of members.
+        self.client = settings.kafka_client() | {"client.id": settings.transactional_id(name)}
+        self.topology = Topology(AdminClient(dict(self.client), logger=_log))
         self._stopping = stopping
         self._consumer: Consumer | None = None
         self._sink: TransactionalSink | None = None
@@ -130,7 +132,7 @@ class Parts:
         source = GroupSource(
             config=GroupConfig(
                 client=consumer_properties(
-                    settings.kafka_client(),
+                    self.client,
                     settings.group(self.name),
                     protocol=settings.group_protocol,
                     session_timeout_seconds=settings.session_timeout_seconds,
@@ -160,9 +162,7 @@ class Parts:
         settings = self.settings
         dead_letters, ledger = settings.topic("dead-letters"), settings.topic("ledger")
         transactional_id = settings.transactional_id(self.name)
-        properties = producer_properties(
-            settings.kafka_client(), transactional_id, settings.transaction_timeout_seconds
-        )
+        properties = producer_properties(self.client, transactional_id, settings.transaction_timeout_seconds)
         self._sink = TransactionalSink(
             config=SinkConfig(
                 service=self.name,

@@ -45,7 +45,7 @@ def main(stopping: threading.Event) -> int:
 def _read_products(parts: Parts, settings: EnrichSettings) -> ProductFeed:
     topic = settings.topic("products")
     partitions = parts.topology.partition_counts([topic])[topic]
-    consumer = product_consumer(settings.kafka_client(), topic, partitions)
+    consumer = product_consumer(parts.client, topic, partitions)
     parts.on_close(consumer.close)
     feed = ProductFeed(consumer, parts.decoder("products"), ProductTable(), partitions)
     feed.read_to_end(going_on=lambda: parts.wait(0))

@@ -72,10 +72,10 @@ def build(parts: Parts, settings: LakeSettings) -> Dataflow:
 def _dead_letters(parts: Parts, settings: LakeSettings, source: GroupSource) -> KafkaDeadLetters:
     topic = settings.topic("dead-letters")
     producer = producer_properties(
-        settings.kafka_client(), settings.transactional_id(SERVICE), settings.transaction_timeout_seconds
+        parts.client, settings.transactional_id(SERVICE), settings.transaction_timeout_seconds
     )
     consumer = consumer_properties(
-        settings.kafka_client(),
+        parts.client,
         settings.group(GROUP),
         protocol="classic",
         session_timeout_seconds=settings.session_timeout_seconds,
