@@ -3,12 +3,13 @@
 import base64
 import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from millrace_local.artifacts import Artifacts
 from millrace_local.errors import NotReadyError
-from millrace_local.ports import LOOPBACK, Ports
+from millrace_local.ports import LOOPBACK, Ports, SideDoor
 from millrace_local.processes import Probe, ProcessSpec
 
 NAME: Final = "kafka"
@@ -30,19 +31,20 @@ _FORMAT_TIMEOUT_SECONDS: Final = 60
 _INTERNAL_PARTITIONS: Final = 4
 
 
-def server_properties(data_dir: Path, ports: Ports) -> str:
+def server_properties(data_dir: Path, ports: Ports, side_door: SideDoor | None = None) -> str:
     """Return the broker's configuration file."""
-    listeners = f"CLIENTS://{LOOPBACK}:{ports.kafka},CONTROLLER://{LOOPBACK}:{ports.controller}"
+    listeners = {"CLIENTS": ports.kafka} | ({"SIDE": side_door.port} if side_door is not None else {})
+    advertised = listeners | ({"SIDE": side_door.advertised_port} if side_door is not None else {})
     settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         # Static on purpose: a dynamic quorum keeps the port in its log, and ports may differ from run to run.
         "controller.quorum.voters": f"1@{LOOPBACK}:{ports.controller}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": listeners,
-        "advertised.listeners": f"CLIENTS://{LOOPBACK}:{ports.kafka}",
+        "listeners": _addresses({**listeners, "CONTROLLER": ports.controller}),
+        "advertised.listeners": _addresses(advertised),
         "inter.broker.listener.name": "CLIENTS",
-        "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "CLIENTS:PLAINTEXT,SIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": data_dir.as_posix(),
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
@@ -58,7 +60,13 @@ def server_properties(data_dir: Path, ports: Ports) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def prepare(java: Path, artifacts: Artifacts, folder: Path, ports: Ports) -> ProcessSpec:
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
+
+
+def prepare(
+    java: Path, artifacts: Artifacts, folder: Path, ports: Ports, side_door: SideDoor | None = None
+) -> ProcessSpec:
     """Write the broker's configuration into `folder`, format its storage if that is new, and return the process to run.
 
     Raises:
@@ -66,7 +74,7 @@ def prepare(java: Path, artifacts: Artifacts, folder: Path, ports: Ports) -> Pro
     """
     folder.mkdir(parents=True, exist_ok=True)
     properties, data = folder / "server.properties", folder / "data"
-    properties.write_text(server_properties(data, ports), encoding="utf-8")
+    properties.write_text(server_properties(data, ports, side_door), encoding="utf-8")
     if not (data / "meta.properties").exists():
         _format(java, artifacts, properties)
     return ProcessSpec(

@@ -38,6 +38,19 @@ class Ports:
 ANY: Final = Ports(0, 0, 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class SideDoor:
+    """A second listener of the broker, for clients that come through something in between (a proxy, a tunnel).
+
+    Attributes:
+        port: where the broker listens.
+        advertised_port: where its clients are told to go: where that something listens.
+    """
+
+    port: int
+    advertised_port: int
+
+
 def settle(ports: Ports, service_count: int = 0) -> Ports:
     """Put a free port in place of each 0 and see that the others are free, with `service_count` in a row for metrics.
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from millrace_common.settings import ServiceSettings, load
-from millrace_local.ports import Ports
+from millrace_local.ports import Ports, SideDoor
 
 
 class LocalSettings(BaseSettings):
@@ -33,11 +33,13 @@ class StackSettings:
     Attributes:
         work_dir: everything the stack writes is under it.
         ports: where it listens.
+        side_door: where the broker listens besides; None: nowhere.
         local: the rest; by default what the environment says.
     """
 
     work_dir: Path
     ports: Ports = Ports()
+    side_door: SideDoor | None = None
     local: LocalSettings = field(default_factory=lambda: load(LocalSettings))
 
 

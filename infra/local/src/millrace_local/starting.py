@@ -84,7 +84,7 @@ def start(
         files = artifacts.fetch(settings.local.cache_dir.resolve(), settings.local.maven_url, progress)
         say("starting broker and registry")
         specs = [
-            kafka.prepare(java, files, work_dir / "kafka", ports),
+            kafka.prepare(java, files, work_dir / "kafka", ports, settings.side_door),
             registry.prepare(java, files, ports),
         ]
         stack = start_supervisor(work_dir, f"{LOOPBACK}:{ports.kafka}", registry.registry_url(ports.registry))
