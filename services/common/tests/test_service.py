@@ -42,6 +42,6 @@ def test_what_is_done_is_committed_before_a_wait_that_may_outlast_the_transactio
     assert sink.commits == ["if due"] * 2
 
 
-def test_every_client_bears_the_name_of_its_process() -> None:
+def test_every_client_bears_the_name_of_its_process_and_misses_a_lost_answer_soon() -> None:
     parts = Parts("enrich", SETTINGS, threading.Event())
-    assert parts.client == SETTINGS.kafka_client() | {"client.id": "enrich-0"}
+    assert parts.client == SETTINGS.kafka_client() | {"client.id": "enrich-0", "socket.timeout.ms": 10_000}

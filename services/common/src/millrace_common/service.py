@@ -27,13 +27,16 @@ from millrace_common.restoring import Replay
 from millrace_common.settings import ServiceSettings, load
 from millrace_common.sink import SinkConfig, TransactionalSink
 from millrace_common.snapshots import SnapshotStore, SnapshotWriter
-from millrace_common.source import GroupConfig, GroupSource, close, consumer_properties
+from millrace_common.source import GroupConfig, GroupSource, OnCommit, close, consumer_properties
 from millrace_common.topology import Topology, refuse_uneven_topics
 from millrace_common.transactions import producer_properties
 from millrace_schemas import schema_text
 
 _log = logging.getLogger(__name__)
 
+# An answer that got lost is missed after this: a client's default is a minute, in which a partition would stand still.
+# Joining a group may take longer and has a time of its own.
+_ANSWER_SECONDS: Final = 10.0
 # Beyond the transaction timeout, after which the broker settles a dead predecessor's transaction.
 _SETTLING_SECONDS: Final = 30.0
 
@@ -60,8 +63,11 @@ class Parts:
         self.settings = settings
         self.assignments = Assignments()
         self.registry = SchemaRegistry(settings.schema_registry_client())
-        # Named after this process in the broker's logs, quotas and lists of members.
-        self.client = settings.kafka_client() | {"client.id": settings.transactional_id(name)}
+        self.client = settings.kafka_client() | {
+            # Named after this process in the broker's logs, quotas and lists of members.
+            "client.id": settings.transactional_id(name),
+            "socket.timeout.ms": int(_ANSWER_SECONDS * 1000),
+        }
         self.topology = Topology(AdminClient(dict(self.client), logger=_log))
         self._stopping = stopping
         self._consumer: Consumer | None = None
@@ -124,8 +130,12 @@ class Parts:
         *,
         state: StateSpec | None = None,
         make_positions: Callable[[Consumer], Positions] | None = None,
+        on_commit: OnCommit | None = None,
     ) -> GroupSource:
-        """Return the source over this service's consumer group; `state` makes it restore snapshots and replay."""
+        """Return the source over this service's consumer group.
+
+        `state` makes it restore snapshots and replay; `on_commit` hears of commits that its consumer was asked for.
+        """
         settings = self.settings
         store = SnapshotStore(settings.state_uri, self.name, state.version) if state is not None else None
         timeout_seconds = settings.transaction_timeout_seconds + _SETTLING_SECONDS
@@ -145,6 +155,7 @@ class Parts:
             topology=self.topology,
             make_positions=make_positions or (lambda consumer: GroupPositions(consumer, timeout_seconds)),
             stopping=self._stopping.is_set,
+            on_commit=on_commit,
             replay=Replay(store, state.horizon, timedelta(seconds=settings.snapshot_interval_seconds))
             if store is not None and state is not None
             else None,

@@ -80,6 +80,10 @@ def consumer_properties(
     return properties
 
 
+OnCommit = Callable[[KafkaError | None, Sequence[TopicPartition]], None]
+"""Called in a poll when a commit was answered or given up."""
+
+
 def _make_consumer(properties: dict[str, Any]) -> Consumer:
     return Consumer(properties, logger=logging.getLogger("librdkafka"))
 
@@ -115,11 +119,15 @@ class GroupSource(bytewax.inputs.DynamicSource[SourceItem]):
     replay: Replay | None = None
     clock: Callable[[], float] = time.time
     make_consumer: Callable[[dict[str, Any]], Consumer] = _make_consumer
+    on_commit: OnCommit | None = None
     consumer: Consumer = field(init=False)
 
     def __post_init__(self) -> None:
         """Create the consumer; it joins its group when the flow is built."""
-        self.consumer = self.make_consumer(dict(self.config.client))
+        properties: dict[str, Any] = dict(self.config.client)
+        if self.on_commit is not None:
+            properties["on_commit"] = self.on_commit
+        self.consumer = self.make_consumer(properties)
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_GroupPartition":
         """Join the group.
