@@ -2,23 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
 from bytewax.dataflow import Dataflow
 from confluent_kafka import Consumer, Producer
 
-from millrace_common import failpoints
 from millrace_common.brake import Brake
-from millrace_common.failpoints import Failpoint
 from millrace_common.positions import GroupPositions
-from millrace_common.records import Committed, Partition
 from millrace_common.service import Parts, run
 from millrace_common.source import GroupSource, consumer_properties
 from millrace_common.transactions import producer_properties
-from millrace_lake.dead_letters import GROUP, KafkaDeadLetters, group_offsets
+from millrace_lake.dead_letters import GROUP, KafkaDeadLetters
 from millrace_lake.flow import build_flow
+from millrace_lake.group_commits import GroupCommits
 from millrace_lake.ledger import SERVICE
 from millrace_lake.loading import Feed, Loader
 from millrace_lake.pacing import Limits
@@ -43,12 +40,15 @@ def build(parts: Parts, settings: LakeSettings) -> Dataflow:
     store = Store(settings.lake_uri, settings.storage_options, settings.lake_retry_seconds, parts.wait)
     writers = {settings.topic(spec.topic): TableWriter(spec, store) for spec in tables(settings.tables)}
     timeout_seconds = settings.transaction_timeout_seconds + 30.0
+    group_commits = GroupCommits(parts.assignments.owned)
     source = parts.source(
         list(writers),
+        on_commit=group_commits.on_commit,
         make_positions=lambda consumer: LakePositions(
             writers, parts.topology.topic_ids, GroupPositions(consumer, timeout_seconds)
         ),
     )
+    group_commits.commit_through(source.consumer)
     dead_letters = _dead_letters(parts, settings, source)
     sink = LakeSink(
         config=SinkConfig(
@@ -60,10 +60,11 @@ def build(parts: Parts, settings: LakeSettings) -> Dataflow:
         assignments=parts.assignments,
         writers=writers,
         dead_letters=dead_letters,
-        commit_group=_GroupCommits(source.consumer),
+        commit_group=group_commits,
         brake=Brake(settings.brake_window_records, settings.brake_limit),
     )
     parts.on_close(sink.commits.close)
+    parts.on_close(group_commits.finish)
     parts.on_close(dead_letters.close)
     feeds = {topic: Feed(parts.decoder(writer.spec.subject), writer) for topic, writer in writers.items()}
     return build_flow(source, sink, Loader(feeds))
@@ -88,18 +89,6 @@ def _dead_letters(parts: Parts, settings: LakeSettings, source: GroupSource) -> 
         make_consumer=lambda: Consumer(consumer, logger=_CLIENT_LOG),
         membership=source.consumer.consumer_group_metadata,
     )
-
-
-class _GroupCommits:
-    """Tells the group's coordinator what was committed, without waiting: only lag tools read it."""
-
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-
-    def __call__(self, committed: Mapping[Partition, Committed]) -> None:
-        failpoints.reach(Failpoint.GROUP_COMMIT_BEFORE)
-        self._consumer.commit(offsets=group_offsets(committed), asynchronous=True)
-        failpoints.reach(Failpoint.GROUP_COMMIT_AFTER)
 
 
 def main(stopping: threading.Event) -> int:
