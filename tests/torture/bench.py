@@ -28,7 +28,7 @@ from millrace_generator import (
 )
 from millrace_generator.traffic import Event, Order, Record
 from millrace_local.draining import without_idle_advance
-from millrace_local.ports import ANY
+from millrace_local.ports import ANY, SideDoor
 from millrace_local.processes import Identity
 from millrace_local.services import SERVICES, Service
 from millrace_local.settings import StackSettings
@@ -240,12 +240,12 @@ def _plan(form: Form, seed: int, length: int) -> Plan:
 
 
 @contextmanager
-def running_stack(work_dir: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
+def running_stack(work_dir: Path, environment: Mapping[str, str], side_door: SideDoor | None = None) -> Iterator[Stack]:
     """Run a whole stack while the block runs; every service is told `environment`."""
     store = work_dir / "snapshots"
     store.mkdir(parents=True)
     (work_dir / "state").symlink_to(store)  # so that one rename puts something else in its place
-    stack = up(StackSettings(work_dir=work_dir, ports=ANY), _services(environment))
+    stack = up(StackSettings(work_dir, ANY, side_door), _services(environment))
     try:
         yield stack
     finally:

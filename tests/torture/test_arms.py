@@ -15,6 +15,7 @@ pytestmark = pytest.mark.torture
 _TOGETHER: Final = (
     ("kills", "snapshots"),
     ("scale", "broker"),
+    ("late-commit", "proxy", "pauses"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from arms import failpoints, pauses, poison, services, snapshots, surroundings
+from arms import failpoints, pauses, poison, proxy, services, snapshots, surroundings
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
@@ -12,4 +12,5 @@ ARMS: Final[tuple[Arm, ...]] = (
     *snapshots.ARMS,
     *pauses.ARMS,
     *poison.ARMS,
+    *proxy.ARMS,
 )

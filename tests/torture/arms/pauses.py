@@ -9,15 +9,14 @@ from functools import partial
 from typing import Final
 
 from arms.arm import Arm
+from arms.proxy import TIMEOUTS, proxied_stack
 from arms.services import scale_to
 from bench import TITLES, Bench
 from millrace_local.ports import LOOPBACK, free_port
 from millrace_local.probes import metric_samples
 from millrace_local.processes import Probe
 
-# The least that a broker allows for a session; a transaction has to outlive it.
-TIMEOUTS: Final = {"SESSION_TIMEOUT_SECONDS": "6", "TRANSACTION_TIMEOUT_SECONDS": "8"}
-# Past both timeouts.
+# Past the timeouts of session and transaction.
 _PAUSE_SECONDS: Final = 12.0
 # So long at least the heir works before the other wakes up.
 _AT_WORK_SECONDS: Final = 2.0
@@ -116,5 +115,6 @@ ARMS: Final = (
         pause_services,
         fires={f"{title} woke up beside {heir}": 1 for title in TITLES for heir in ("a colleague", "a double")},
         environment=TIMEOUTS,
+        running_stack=proxied_stack,  # nothing is spoilt: so that it can follow others there
     ),
 )
