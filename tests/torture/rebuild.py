@@ -82,12 +82,18 @@ def _leads_to(stack: Stack, service: _Service, snapshot: Snapshot) -> bool:
             span = Span(partition, _GENERATION, first, last + 1, snapshot_due=True)
             for outcome in service.step(Polled(span, records)):
                 state = outcome.state if isinstance(outcome, Outcome) else state
-    return state is not None and _rows(state) == _rows(snapshot.state)
+    return state is not None and rows_of(state) == rows_of(snapshot.state)
 
 
-def _rows(state: pa.Table) -> list[str]:
-    """Return the rows in an order of their own: how they are stored depends on when the state was last compacted."""
-    return sorted(map(repr, state.to_pylist()))
+def rows_of(state: pa.Table) -> list[str]:
+    """Return the rows of a state in an order of their own, and so the lists in them, which are sets.
+
+    How both are stored depends on when the process began and when its state was last compacted.
+    """
+    return sorted(
+        repr({name: sorted(value) if isinstance(value, list) else value for name, value in row.items()})
+        for row in state.to_pylist()
+    )
 
 
 def _ingest(stack: Stack) -> _Service:
