@@ -24,7 +24,7 @@ def main(name: str, input_topic: str, output_topic: str) -> int:
 
     def build(parts: Parts, settings: ServiceSettings) -> Dataflow:
         parts.refuse_uneven_topics(input_topic, output_topic)
-        source = parts.source([input_topic])
+        source = parts.source([input_topic], outputs={input_topic: output_topic})
         flow = Dataflow(name)
         items = op.input("read", flow, source)
         op.output("write", op.map("pass_on", items, pass_on), parts.sink(source, [output_topic]))

@@ -319,6 +319,32 @@ def test_input_deleted_before_it_was_processed_is_refused(services: Services, ad
     assert f"`millrace reset {services.name} --topic {services.input} --partition 0 --to earliest`" in message
 
 
+def test_offsets_lost_by_a_service_without_state_are_noticed_by_its_output(
+    services: Services, admin: AdminClient
+) -> None:
+    create(admin, **{services.input: 1, services.output: 1})
+    bootstrap_servers = services.stack.bootstrap_servers
+    aborting = Producer({"bootstrap.servers": bootstrap_servers, "transactional.id": "a first start that was killed"})
+    aborting.init_transactions(30)
+    aborting.begin_transaction()
+    aborting.produce(services.output, b"unseen", partition=0)
+    aborting.flush(30)
+    aborting.abort_transaction(30)
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True})
+    producer.produce(services.input, b"record", partition=0)
+    assert producer.flush(30) == 0
+    reader = Reader(bootstrap_servers, services.output, partitions=1)
+    services.start("0")
+    reader.read_until(1, 40)
+    reader.close()
+    assert services.stop("0", signal.SIGTERM) == 0
+    group = f"millrace-{services.name}"
+    admin.delete_consumer_groups([group])[group].result()
+    message = refusal(services)
+    assert f"{services.input}[0]: it was processed before (there is output in {services.output}[0])" in message
+    assert f"`millrace reset {services.name} --topic {services.input} --partition 0 --to earliest`" in message
+
+
 def test_a_schema_that_is_not_registered_is_refused(local_stack: Stack) -> None:
     registry = SchemaRegistry({"url": local_stack.registry_url})
     assert registry.schema_id("user-events", schema_text("user-events")) > 0

@@ -453,7 +453,11 @@ def test_snapshots_without_a_committed_offset_are_refused(bench: Bench) -> None:
     bench.kafka.append(FIRST, *values(3))
     bench.store.write(Snapshot(FIRST, 2, "id-of-in", 1, STATE))
     bench.start(FIRST, stateful=True)
-    assert "offsets expired or the group was deleted" in refusal(bench)
+    message = refusal(bench)
+    assert message.startswith(
+        "sessionize cannot go on at in[0]: it was processed before (there are snapshots), but its"
+    )
+    assert "`millrace reset sessionize --topic in --partition 0 --to earliest`" in message
 
 
 def test_snapshots_of_a_topic_that_is_gone_are_refused(bench: Bench) -> None:

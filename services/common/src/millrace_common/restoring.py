@@ -12,6 +12,7 @@ from millrace_common.positions import Positions
 from millrace_common.records import Committed, Partition
 from millrace_common.snapshots import Snapshot, SnapshotStore
 from millrace_common.topology import Topology, recreated_topic, refuse_lost_input
+from millrace_common.traces import Traces
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Beginning:
 
 
 class Restorer:
-    """Finds the beginnings of one service's partitions; `replay` None: it has no state."""
+    """Finds the beginnings of one service's partitions; `replay` None: it has no state, and perhaps `traces`."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Restorer:
         positions: Positions,
         topology: Topology,
         replay: Replay | None,
+        traces: Traces | None,
     ) -> None:
         """Nothing is asked yet."""
         self._service = service
@@ -70,6 +72,7 @@ class Restorer:
         self._positions = positions
         self._topology = topology
         self._replay = replay
+        self._traces = traces
 
     def beginnings(self, partitions: Sequence[Partition]) -> tuple[dict[Partition, Beginning], dict[str, str]]:
         """Return how each of `partitions` begins, and the ids of the input topics.
@@ -105,18 +108,23 @@ class Restorer:
         return Beginning(committed, committed.offset, self._start(partition, committed, snapshot, kept), snapshot)
 
     def _refuse_lost_offsets(self, partition: Partition, topic_id: str) -> None:
-        if self._replay is None:
-            return
-        seen_ids = self._replay.store.topic_ids(partition)
-        if topic_id in seen_ids:
+        evidence = None
+        if self._replay is not None:
+            seen_ids = self._replay.store.topic_ids(partition)
+            if seen_ids and topic_id not in seen_ids:  # the broker forgets a group's offsets with the topic
+                raise StartupError(recreated_topic(partition, seen_ids, topic_id, self._service))
+            evidence = "there are snapshots" if seen_ids else None
+        elif self._traces is not None:
+            output = self._traces.of(partition)
+            evidence = f"there is output in {output}" if output is not None else None
+        if evidence is not None:
             message = (
-                f"{partition} was processed before (there are snapshots), but its group has no committed offset: "
-                f"offsets expired or the group was deleted. To begin again from the start: `millrace reset "
-                f"{self._service} --topic {partition.topic} --partition {partition.index} --to earliest`"
+                f"{self._service} cannot go on at {partition}: it was processed before ({evidence}), but its group has "
+                f"no committed offset: offsets expired, or the group or the topic was deleted. To begin again from the "
+                f"start: `millrace reset {self._service} --topic {partition.topic} --partition {partition.index} "
+                f"--to earliest`"
             )
             raise StartupError(message)
-        if seen_ids:  # the broker forgets a group's offsets with the topic
-            raise StartupError(recreated_topic(partition, seen_ids, topic_id, self._service))
 
     def _newest_snapshot(
         self, partition: Partition, committed: Committed, kept: tuple[int, int], topic_id: str

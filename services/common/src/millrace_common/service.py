@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -29,10 +29,12 @@ from millrace_common.sink import SinkConfig, TransactionalSink
 from millrace_common.snapshots import SnapshotStore, SnapshotWriter
 from millrace_common.source import GroupConfig, GroupSource, OnCommit, close, consumer_properties
 from millrace_common.topology import Topology, refuse_uneven_topics
+from millrace_common.traces import Traces
 from millrace_common.transactions import producer_properties
 from millrace_schemas import schema_text
 
 _log = logging.getLogger(__name__)
+_CLIENT_LOG: Final = logging.getLogger("librdkafka")
 
 # An answer that got lost is missed after this: a client's default is a minute, in which a partition would stand still.
 # Joining a group may take longer and has a time of its own.
@@ -129,24 +131,27 @@ class Parts:
         topics: Sequence[str],
         *,
         state: StateSpec | None = None,
+        outputs: Mapping[str, str] | None = None,
         make_positions: Callable[[Consumer], Positions] | None = None,
         on_commit: OnCommit | None = None,
     ) -> GroupSource:
         """Return the source over this service's consumer group.
 
-        `state` makes it restore snapshots and replay; `on_commit` hears of commits that its consumer was asked for.
+        `state` makes it restore snapshots and replay. Without it, `outputs` names the output topic of an input topic:
+        what is there tells that offsets were lost. `on_commit` hears of commits that its consumer was asked for.
         """
         settings = self.settings
+        client = consumer_properties(
+            self.client,
+            settings.group(self.name),
+            protocol=settings.group_protocol,
+            session_timeout_seconds=settings.session_timeout_seconds,
+        )
         store = SnapshotStore(settings.state_uri, self.name, state.version) if state is not None else None
         timeout_seconds = settings.transaction_timeout_seconds + _SETTLING_SECONDS
         source = GroupSource(
             config=GroupConfig(
-                client=consumer_properties(
-                    self.client,
-                    settings.group(self.name),
-                    protocol=settings.group_protocol,
-                    session_timeout_seconds=settings.session_timeout_seconds,
-                ),
+                client=client,
                 service=self.name,
                 topics=tuple(topics),
                 batch_max_records=settings.batch_max_records,
@@ -159,6 +164,7 @@ class Parts:
             replay=Replay(store, state.horizon, timedelta(seconds=settings.snapshot_interval_seconds))
             if store is not None and state is not None
             else None,
+            traces=Traces(outputs or {}, self.topology, lambda: Consumer(dict(client), logger=_CLIENT_LOG)),
         )
         self._consumer = source.consumer
         return source
@@ -184,7 +190,7 @@ class Parts:
                 commit_max_records=settings.commit_max_records,
             ),
             assignments=self.assignments,
-            make_producer=lambda: Producer(properties, logger=logging.getLogger("librdkafka")),
+            make_producer=lambda: Producer(properties, logger=_CLIENT_LOG),
             group_metadata=source.consumer.consumer_group_metadata,
             partition_counts=self.topology.partition_counts([*output_topics, dead_letters, ledger]),
             dead_letter_encoder=self.row_encoder("dead-letters"),

@@ -21,6 +21,7 @@ from millrace_common.positions import Positions
 from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, Revoked, SourceItem, Span, Tick
 from millrace_common.restoring import Replay, Restorer
 from millrace_common.topology import Topology
+from millrace_common.traces import Traces
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class GroupSource(bytewax.inputs.DynamicSource[SourceItem]):
     make_positions: Callable[[Consumer], Positions]
     stopping: Callable[[], bool]
     replay: Replay | None = None
+    traces: Traces | None = None
     clock: Callable[[], float] = time.time
     make_consumer: Callable[[dict[str, Any]], Consumer] = _make_consumer
     on_commit: OnCommit | None = None
@@ -155,6 +157,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             source.make_positions(source.consumer),
             source.topology,
             source.replay,
+            source.traces,
         )
         self._cursors: dict[Partition, _Cursor] = {}
         self._ahead: list[Assigned | Replayed | Revoked] = []  # emitted before anything polled

@@ -33,7 +33,7 @@ def build(parts: Parts, settings: EnrichSettings) -> Dataflow:
         encoder=encoder,
         feed=feed,
     )
-    source = parts.source([valid])
+    source = parts.source([valid], outputs={valid: enriched})
     return build_flow(source, parts.sink(source, [enriched]), processor)
 
 
