@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from millrace_common.codec import Decoder
 from millrace_common.records import Decoded, Partition, Polled, Span
@@ -60,7 +60,8 @@ def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Pa
         }
     )
     unfinished = set(partitions)
-    consumer.assign([TopicPartition(partition.topic, partition.index, 0) for partition in partitions])
+    # Not offset 0: where retention has removed it, the client would warn on standard error.
+    consumer.assign([TopicPartition(partition.topic, partition.index, OFFSET_BEGINNING) for partition in partitions])
     heard = time.monotonic()
     try:
         while unfinished:
