@@ -43,6 +43,7 @@ OTHER_NAMES: Final = {
     "BYTEWAX_DATAFLOW_API_ENABLED",
     "JAVA_HOME",
     "STATE_VERSION",
+    "TRANSACTIONAL_ID",
     "WORK_DIR",
 }
 PACKAGES: Final = re.compile(r"millrace_(common|schemas|local|ingest|enrich|sessionize|lake|generator)$")

@@ -1,7 +1,7 @@
 """The Python in runbooks that talks to a broker does what the page says."""
 
 import re
-from collections.abc import Iterator
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,11 @@ pytestmark = pytest.mark.broker
 RUNBOOKS: Final = Path(__file__).parents[2] / "docs" / "runbooks"
 
 
-def run_block(page: str) -> None:
-    """Run the block of `page` that is marked as one that needs a broker."""
-    [block] = re.findall(
-        r"^```python needs-a-broker\n(.*?)^```", (RUNBOOKS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    exec(compile(block, page, "exec"), {})  # noqa: S102
+def run_block(page: str, number: int) -> None:
+    """Run a block of `page` that is marked as one that needs a broker."""
+    text = (RUNBOOKS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```python needs-a-broker\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(textwrap.dedent(blocks[number]), page, "exec"), {})  # noqa: S102
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +31,19 @@ def surroundings(local_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def open_transaction(local_stack: Stack) -> Iterator[Producer]:  # noqa: F811
+def test_a_hanging_transaction_is_found_and_ended(
+    local_stack: Stack,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     producer = Producer({"bootstrap.servers": local_stack.bootstrap_servers, "transactional.id": "hanging"})
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce("user-events.valid", value=b"unseen", partition=1)
     producer.flush(30)
-    yield producer
-    producer.abort_transaction(30)
-
-
-def test_a_hanging_transaction_is_found(open_transaction: Producer, capsys: pytest.CaptureFixture[str]) -> None:
-    run_block("hanging-transaction.md")
+    run_block("hanging-transaction.md", 0)
     assert "user-events.valid 1 stable up to 0 written up to 1" in capsys.readouterr().out
+    monkeypatch.setenv("TRANSACTIONAL_ID", "hanging")
+    run_block("hanging-transaction.md", 1)
+    run_block("hanging-transaction.md", 0)
+    assert capsys.readouterr().out == ""
