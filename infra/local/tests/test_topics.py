@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from millrace_local.topics import ActualTopic, plan
+from millrace_local.topics import ActualTopic, plan, replicated
 from millrace_schemas import Topic, topics
 
 _DECLARED = topics("local")
@@ -20,6 +20,13 @@ _ACTUAL = {topic.name: as_declared(topic) for topic in _DECLARED}
 
 def test_nothing_is_planned_when_all_is_as_declared() -> None:
     assert plan(_DECLARED, _ACTUAL).empty
+
+
+def test_one_broker_keeps_one_copy_and_three_keep_three_of_which_two_must_be_in_sync() -> None:
+    assert replicated(_DECLARED, 1) == _DECLARED
+    three = replicated(_DECLARED, 3)
+    assert {topic.replication_factor for topic in three} == {3}
+    assert {topic.settings()["min.insync.replicas"] for topic in three} == {"2"}
 
 
 def test_every_missing_topic_is_created() -> None:

@@ -58,9 +58,13 @@ def apply_topics(
 ) -> None:
     """Create topics that are missing and alter settings that differ; never deletes."""
     settings = load(ClientSettings)
-    servers = bootstrap_servers or settings.kafka_bootstrap_servers or stacks.require(work_dir).bootstrap_servers
+    elsewhere = bootstrap_servers or settings.kafka_bootstrap_servers
+    servers = elsewhere or stacks.require(work_dir).bootstrap_servers
+    declared = millrace_schemas.topics(profile.value, lane)
+    if profile is Profile.LOCAL and not elsewhere:
+        declared = topics.replicated(declared, servers.count(",") + 1)
     admin = AdminClient(dict(settings.kafka_client()) | {"bootstrap.servers": servers})
-    done = topics.apply(admin, millrace_schemas.topics(profile.value, lane))
+    done = topics.apply(admin, declared)
     for topic in done.create:
         console.out.print(f"created {topic.name}: {topic.partitions} partitions")
     for alteration in done.alter:

@@ -35,13 +35,17 @@ KafkaPort = Annotated[int, _port("kafka", "Broker")]
 ControllerPort = Annotated[int, _port("controller", "The broker's controller")]
 RegistryPort = Annotated[int, _port("registry", "Schema registry")]
 MetricsPort = Annotated[int, _port("metrics", "Metrics of the first service, the others follow")]
+Brokers = Annotated[
+    int,
+    typer.Option("--brokers", envvar="MILLRACE_BROKERS", min=1, max=5, help="Three keep going when one dies."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 WORK_DIR = Path(".millrace")
 PORTS = Ports()
 
 
-def stack_settings(work_dir: Path, choice: PortChoice, ports: Ports) -> "StackSettings":
+def stack_settings(work_dir: Path, choice: PortChoice, ports: Ports, brokers: int = 1) -> "StackSettings":
     """Put the options of a command that starts a stack, and the environment, together.
 
     Raises:
@@ -50,4 +54,4 @@ def stack_settings(work_dir: Path, choice: PortChoice, ports: Ports) -> "StackSe
     # Imported here: most commands start nothing, and reading settings takes longer to import than all they do.
     from millrace_local.settings import StackSettings  # noqa: PLC0415
 
-    return StackSettings(work_dir, ANY if choice is PortChoice.AUTO else ports)
+    return StackSettings(work_dir, ANY if choice is PortChoice.AUTO else ports, brokers)

@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import socket
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,10 +37,23 @@ class Prober:
             admin = quiet_admin(bootstrap_servers)
             self._admins[bootstrap_servers] = admin
         try:
-            # A KRaft broker accepts connections before the controller lets it serve; then it names itself.
-            return bool(admin.list_topics(timeout=_TIMEOUT_SECONDS).brokers)
+            # A KRaft broker accepts connections before the controller lets it serve; then it is named. While it is
+            # away, another broker may answer, and name it until the controller has noticed.
+            found = admin.list_topics(timeout=_TIMEOUT_SECONDS).brokers.values()
         except KafkaException:
             return False
+        return any(f"{broker.host}:{broker.port}" == bootstrap_servers for broker in found) and _listens(
+            bootstrap_servers
+        )
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), _TIMEOUT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def quiet_admin(bootstrap_servers: str) -> AdminClient:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from millrace_local.artifacts import Artifacts
-from millrace_local.ports import LOOPBACK, Ports
+from millrace_local.ports import LOOPBACK
 from millrace_local.processes import Probe, ProcessSpec
 
 NAME: Final = "registry"
@@ -34,16 +34,16 @@ def registry_url(port: int) -> str:
     return f"http://{LOOPBACK}:{port}/apis/ccompat/v7"
 
 
-def prepare(java: Path, artifacts: Artifacts, ports: Ports) -> ProcessSpec:
-    """Return the process to run. It may start together with the broker: it waits for it."""
+def prepare(java: Path, artifacts: Artifacts, port: int, bootstrap_servers: str) -> ProcessSpec:
+    """Return the process to run. It may start together with the brokers: it waits for them."""
     return ProcessSpec(
         name=NAME,
         argv=(str(java), *_JVM, "-jar", str(artifacts.registry_jar)),
-        probe=Probe("http", f"{registry_url(ports.registry)}/subjects"),
+        probe=Probe("http", f"{registry_url(port)}/subjects"),
         environment={
             **_ENVIRONMENT,
-            "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports.kafka}",
-            "QUARKUS_HTTP_PORT": str(ports.registry),
+            "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "QUARKUS_HTTP_PORT": str(port),
         },
         stop_rank=_STOP_RANK,
         grace_seconds=_GRACE_SECONDS,

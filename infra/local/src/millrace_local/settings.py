@@ -33,13 +33,15 @@ class StackSettings:
     Attributes:
         work_dir: everything the stack writes is under it.
         ports: where it listens.
-        side_door: where the broker listens besides; None: nowhere.
+        side_door: where the first broker listens besides; None: nowhere.
+        brokers: how many; the topics of three have as many replicas, two of them in sync.
         local: the rest; by default what the environment says.
     """
 
     work_dir: Path
     ports: Ports = Ports()
     side_door: SideDoor | None = None
+    brokers: int = 1
     local: LocalSettings = field(default_factory=lambda: load(LocalSettings))
 
 

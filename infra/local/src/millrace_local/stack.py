@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from millrace_local import kafka, record, registry
+from millrace_local import kafka, record
 from millrace_local.control import ControlClient
 from millrace_local.errors import LocalStackError, NotReadyError, NotRunningError
 from millrace_local.processes import Identity, end
@@ -25,7 +25,6 @@ DEMO_MARK: Final = "demo.json"
 _FOLDERS: Final = ("kafka", "lake", "logs", "state")
 _FILES: Final = ("stack.json", "stack.lock", "start.lock", DEMO_MARK)
 _TAIL_LINES: Final = 12
-INFRASTRUCTURE: Final = (kafka.NAME, registry.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Stack:
         work_dir: absolute.
         supervisor: the process that runs it.
         control: talks to that process.
-        bootstrap_servers: the broker's address.
+        bootstrap_servers: the brokers' addresses.
         registry_url: the registry's Confluent-compatible address.
     """
 
@@ -50,6 +49,15 @@ class Stack:
     def lake(self) -> Path:
         """Where the Delta tables are."""
         return self.work_dir / "lake"
+
+    @property
+    def brokers(self) -> int:
+        """How many brokers it has."""
+        return self.bootstrap_servers.count(",") + 1
+
+    def broker_names(self) -> tuple[str, ...]:
+        """Return the names of the brokers' processes."""
+        return tuple(kafka.process_name(number) for number in range(1, self.brokers + 1))
 
     def states(self) -> list[ProcessState]:
         """Return every process that shall run.
@@ -86,7 +94,8 @@ class Stack:
             work_dir=self.work_dir,
             first_metrics_port=note["first_metrics_port"],
         )
-        kept = [running[name] for name in INFRASTRUCTURE]
+        before = {name for stored in note["services"] for name in Service.of_json(stored).process_names()}
+        kept = [spec for name, spec in running.items() if name not in before]
         specs = process_specs(services, surroundings, running)
         self.control.apply([*kept, *specs], {**note, "services": [service.as_json() for service in services]})
 

@@ -30,6 +30,7 @@ def up(
     controller_port: options.ControllerPort = options.PORTS.controller,
     registry_port: options.RegistryPort = options.PORTS.registry,
     metrics_port: options.MetricsPort = options.PORTS.metrics,
+    brokers: options.Brokers = 1,
 ) -> None:
     """Start broker, registry, topics, schemas and all services; returns when they are ready."""
     # Imported here: of these commands, this one alone needs what can start a stack, and that takes a second to import.
@@ -44,7 +45,8 @@ def up(
     started = time.monotonic()
     chosen = Ports(kafka_port, controller_port, registry_port, metrics_port)
     with console.download_bar() as progress:
-        stack = start_everything(options.stack_settings(work_dir, ports, chosen), SERVICES, console.say, progress)
+        settings = options.stack_settings(work_dir, ports, chosen, brokers)
+        stack = start_everything(settings, SERVICES, console.say, progress)
     stack.release()
     # From here on the data is a person's: the next demo must not start clean over it.
     (stack.work_dir / stacks.DEMO_MARK).unlink(missing_ok=True)

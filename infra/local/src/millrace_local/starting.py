@@ -13,7 +13,7 @@ from millrace_local import artifacts, kafka, record, registry, schemas, topics
 from millrace_local.control import ControlClient
 from millrace_local.errors import LocalStackError, NotReadyError
 from millrace_local.java import find_java
-from millrace_local.ports import LOOPBACK, settle
+from millrace_local.ports import settle
 from millrace_local.probes import quiet_admin
 from millrace_local.processes import Identity
 from millrace_local.services import Service
@@ -83,11 +83,13 @@ def start(
         ports = settle(settings.ports, service_count)
         files = artifacts.fetch(settings.local.cache_dir.resolve(), settings.local.maven_url, progress)
         say("starting broker and registry")
+        nodes = kafka.nodes(ports, settings.brokers, settings.side_door)
+        bootstrap_servers = ",".join(node.address for node in nodes)
         specs = [
-            kafka.prepare(java, files, work_dir / "kafka", ports, settings.side_door),
-            registry.prepare(java, files, ports),
+            *kafka.prepare(java, files, work_dir / "kafka", nodes),
+            registry.prepare(java, files, ports.registry, bootstrap_servers),
         ]
-        stack = start_supervisor(work_dir, f"{LOOPBACK}:{ports.kafka}", registry.registry_url(ports.registry))
+        stack = start_supervisor(work_dir, bootstrap_servers, registry.registry_url(ports.registry))
         note = {
             "bootstrap_servers": stack.bootstrap_servers,
             "registry_url": stack.registry_url,
@@ -107,9 +109,10 @@ def prepare(stack: Stack, lane: str = "", say: Say = _nobody_listens) -> None:
         LocalStackError: one of its kinds says why not.
         RegistryUnavailableError: the registry does not answer although it is ready.
     """
-    stack.wait_ready([kafka.NAME])
+    stack.wait_ready(stack.broker_names())
     say("creating topics")
-    topics.apply(quiet_admin(stack.bootstrap_servers), millrace_schemas.topics("local", lane))
+    declared = topics.replicated(millrace_schemas.topics("local", lane), stack.brokers)
+    topics.apply(quiet_admin(stack.bootstrap_servers), declared)
     stack.wait_ready([registry.NAME])
     say("registering schemas")
     schemas.register(schemas.client(stack.registry_url), schemas.declared())

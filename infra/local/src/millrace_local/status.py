@@ -10,7 +10,7 @@ from rich.table import Table
 
 from millrace_local.lag import Lags
 from millrace_local.services import Service
-from millrace_local.stack import INFRASTRUCTURE, Stack
+from millrace_local.stack import Stack
 from millrace_local.supervision import ProcessState
 
 
@@ -38,12 +38,12 @@ class StackStatus:
     """A running stack.
 
     Attributes:
-        kafka_bootstrap_servers: the broker's address.
+        kafka_bootstrap_servers: the brokers' addresses.
         schema_registry_url: the registry's Confluent-compatible address.
         lake: folder of the Delta tables.
         work_dir: folder of everything.
         addresses: of every process: host:port of the broker, URLs of the others.
-        infrastructure: broker and registry.
+        infrastructure: brokers and registry.
         services: the stream processors.
         problem: why no lag is known, a sentence; empty if the broker answers.
     """
@@ -83,6 +83,7 @@ def summarise(
 ) -> StackStatus:
     """Put what is known together; pure."""
     by_name = {state.spec.name: state for state in states}
+    of_services = {name for service in services for name in service.process_names()}
     return StackStatus(
         kafka_bootstrap_servers=stack.bootstrap_servers,
         schema_registry_url=stack.registry_url,
@@ -90,7 +91,7 @@ def summarise(
         work_dir=str(stack.work_dir),
         addresses={state.spec.name: state.spec.probe.target.removesuffix("/readyz") for state in states}
         | {"registry": stack.registry_url},
-        infrastructure=tuple(_part(name, [by_name[name]]) for name in INFRASTRUCTURE if name in by_name),
+        infrastructure=tuple(_part(name, [state]) for name, state in by_name.items() if name not in of_services),
         services=tuple(
             _part(
                 service.title,

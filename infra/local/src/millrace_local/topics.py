@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from millrace_local import kafka
 from millrace_local.errors import LocalStackError, NotReadyError, TopicConflictError
 from millrace_schemas import Topic
 
@@ -76,6 +77,12 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.create or self.alter or self.conflicts)
+
+
+def replicated(declared: Sequence[Topic], brokers: int) -> tuple[Topic, ...]:
+    """Return `declared` as a stack of so many brokers keeps them."""
+    factor, in_sync = kafka.replicas(brokers)
+    return tuple(replace(topic, replication_factor=factor, min_insync_replicas=in_sync) for topic in declared)
 
 
 def plan(declared: Sequence[Topic], actual: Mapping[str, ActualTopic]) -> Plan:
