@@ -94,23 +94,86 @@ class Sent:
                 self.orders[record.about.transaction_id, record.about.status] += 1
 
 
+class Traffic:
+    """The generator in a thread: an open loop, so nothing that happens to the stack makes it slower.
+
+    Attributes:
+        change_record: what is sent in place of a record, from now on; some seconds of traffic are made already. It must
+            say the same, as the truth reads what the record is about.
+    """
+
+    def __init__(self, stack: Stack, form: Form, seed: int, *, length: int, change: Callable[[Plan], Plan]) -> None:
+        """Begin to send what `change` makes of a plan for `length` arms."""
+        self.truth = stack.work_dir / "truth.ndjson"
+        self.sent = Sent()
+        self.change_record: Callable[[Record], Record] = _as_it_is
+        self._clock = StoppableClock()
+        self._began = time.monotonic()
+        self._least_seconds = form.least_seconds
+        made = change(with_faults(_plan(form, seed, length), replace(FAULTS, seed=seed)))
+        plan = replace(made, records=lambda ids: (self.change_record(record) for record in made.records(ids)))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="traffic")
+        self._report: Future[SendReport] = self._thread.submit(self._send, plan, stack, form.rate)
+
+    def _send(self, plan: Plan, stack: Stack, rate: float) -> SendReport:
+        with truth_file(self.truth, plan) as observers:
+            return send(
+                plan,
+                Target(stack.bootstrap_servers, stack.registry_url, {"log_level": 0}),
+                rate=rate,
+                observers=lambda partitions: [*observers(partitions), self.sent],
+                clock=self._clock,
+            )
+
+    def begun(self) -> bool:
+        """Return whether the first records are on their way."""
+        return bool(self.sent.event_ids) or self._report.done()
+
+    def finish(self) -> SendReport:
+        """Go on until the least time is over, then stop and wait for the last acknowledgement.
+
+        Raises:
+            TortureError: it had ended before, so that faults hit a stack at rest, or records could not be sent.
+        """
+        over = self._began + self._least_seconds
+        wait_until(lambda: time.monotonic() >= over or self._report.done(), self._least_seconds)
+        if self._report.done():
+            message = f"the traffic ended before the faults: {self._report.result()}"
+            raise TortureError(message)
+        report = self.close()
+        if report.failed:
+            message = f"{report.failed} records could not be sent: {report.first_failure}"
+            raise TortureError(message)
+        return report
+
+    def close(self) -> SendReport:
+        """Stop."""
+        self._clock.stop()
+        self._thread.shutdown()
+        return self._report.result()
+
+
 @dataclass(slots=True)
 class Bench:
     """A running stack, and what was done to it so far.
 
     Attributes:
         stack: broker, registry and services, ready at first.
+        traffic: what is sent to it.
         chance: decides every moment and victim.
         form: how hard it gets.
         struck: faults that were seen to have struck, by their name.
         recoveries_seconds: from a kill until all of its victims were ready again.
+        previous: the interpreter of an installation of the previous release, for arms that need one.
         dead_besides: dead letters to expect for what an arm sent besides the traffic, as (topic, stage, reason,
             SHA-256 of the value).
     """
 
     stack: Stack
+    traffic: Traffic
     chance: Random
     form: Form
+    previous: Path | None = None
     struck: Counter[str] = field(default_factory=Counter)
     recoveries_seconds: list[float] = field(default_factory=list)
     dead_besides: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
@@ -181,56 +244,8 @@ class Bench:
             raise TortureError(complaint)
 
 
-class Traffic:
-    """The generator in a thread: an open loop, so nothing that happens to the stack makes it slower."""
-
-    def __init__(self, stack: Stack, form: Form, seed: int, *, length: int, change: Callable[[Plan], Plan]) -> None:
-        """Begin to send what `change` makes of a plan for `length` arms."""
-        self.truth = stack.work_dir / "truth.ndjson"
-        self.sent = Sent()
-        self._clock = StoppableClock()
-        self._began = time.monotonic()
-        self._least_seconds = form.least_seconds
-        plan = change(with_faults(_plan(form, seed, length), replace(FAULTS, seed=seed)))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="traffic")
-        self._report: Future[SendReport] = self._thread.submit(self._send, plan, stack, form.rate)
-
-    def _send(self, plan: Plan, stack: Stack, rate: float) -> SendReport:
-        with truth_file(self.truth, plan) as observers:
-            return send(
-                plan,
-                Target(stack.bootstrap_servers, stack.registry_url, {"log_level": 0}),
-                rate=rate,
-                observers=lambda partitions: [*observers(partitions), self.sent],
-                clock=self._clock,
-            )
-
-    def begun(self) -> bool:
-        """Return whether the first records are on their way."""
-        return bool(self.sent.event_ids) or self._report.done()
-
-    def finish(self) -> SendReport:
-        """Go on until the least time is over, then stop and wait for the last acknowledgement.
-
-        Raises:
-            TortureError: it had ended before, so that faults hit a stack at rest, or records could not be sent.
-        """
-        over = self._began + self._least_seconds
-        wait_until(lambda: time.monotonic() >= over or self._report.done(), self._least_seconds)
-        if self._report.done():
-            message = f"the traffic ended before the faults: {self._report.result()}"
-            raise TortureError(message)
-        report = self.close()
-        if report.failed:
-            message = f"{report.failed} records could not be sent: {report.first_failure}"
-            raise TortureError(message)
-        return report
-
-    def close(self) -> SendReport:
-        """Stop."""
-        self._clock.stop()
-        self._thread.shutdown()
-        return self._report.result()
+def _as_it_is(record: Record) -> Record:
+    return record
 
 
 def _plan(form: Form, seed: int, length: int) -> Plan:
@@ -240,12 +255,15 @@ def _plan(form: Form, seed: int, length: int) -> Plan:
 
 
 @contextmanager
-def running_stack(work_dir: Path, environment: Mapping[str, str], side_door: SideDoor | None = None) -> Iterator[Stack]:
+def running_stack(
+    work_dir: Path, environment: Mapping[str, str], *, side_door: SideDoor | None = None, brokers: int = 1
+) -> Iterator[Stack]:
     """Run a whole stack while the block runs; every service is told `environment`."""
     store = work_dir / "snapshots"
     store.mkdir(parents=True)
     (work_dir / "state").symlink_to(store)  # so that one rename puts something else in its place
-    stack = up(StackSettings(work_dir, ANY, side_door), _services(environment))
+    settings = StackSettings(work_dir, ANY, side_door=side_door, brokers=brokers)
+    stack = up(settings, _services(environment))
     try:
         yield stack
     finally:

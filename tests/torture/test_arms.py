@@ -16,11 +16,12 @@ _TOGETHER: Final = (
     ("kills", "snapshots"),
     ("scale", "broker"),
     ("late-commit", "proxy", "pauses"),
+    ("poison", "registry"),
 )
 
 
 def _groups() -> list[tuple[Arm, ...]]:
-    short = {arm.name: arm for arm in ARMS if "short" in arm.forms}
+    short = {arm.name: arm for arm in ARMS if "short" in arm.forms and not arm.needs_previous}
     groups = [tuple(short.pop(name) for name in names) for names in _TOGETHER]
     return [*groups, *((arm,) for arm in short.values())]
 

@@ -1,6 +1,10 @@
 """Tortures a running pipeline and says what became of every record.
 
     python tests/torture/torture.py [--long] [--arm NAME]... [--report docs/reference/reliability.md]
+    python tests/torture/torture.py --arm versions --previous ../millrace-0.1.0/.venv/bin/python
+
+The second runs services of another release beside this one's: that release is a checkout of its own, with `make
+install` run in it.
 
 Each arm runs on a stack of its own. With --report the page is written anew, and the numbers beside it as JSON; arms
 that did not run keep theirs. Exit code 1 if an arm does not hold.
@@ -10,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -58,6 +63,7 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="2,000 records/s and many more faults")
     parser.add_argument("--arm", action="append", choices=[arm.name for arm in ARMS], help="only this one; repeatable")
     parser.add_argument("--report", type=Path, help="the page to write; its numbers go beside it as JSON")
+    parser.add_argument("--previous", type=Path, help="an interpreter that has the previous release installed")
     parser.add_argument("--seed", type=int, default=4, help="other moments, victims and traffic")
     arguments = parser.parse_args()
     form = LONG if arguments.long else SHORT
@@ -65,10 +71,13 @@ def main() -> int:
     for arm in ARMS:
         if form.name not in arm.forms or (arguments.arm and arm.name not in arguments.arm):
             continue
+        if arm.needs_previous and arguments.previous is None:
+            print(f"{arm.name} needs --previous, and is left out", flush=True)
+            continue
         work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arm.name}-"))
         print(f"{arm.name} ({form.name}) in {work_dir}", flush=True)
         try:
-            result = run([arm], form, work_dir / "stack", arguments.seed)
+            result = run([arm], form, work_dir / "stack", arguments.seed, arguments.previous)
         except MillraceError as error:
             print(f"{arm.name} could not be finished: {error}", flush=True)
             held = False
@@ -76,8 +85,16 @@ def main() -> int:
         print(json.dumps(asdict(result), indent=2), flush=True)
         held = held and not result.problems
         if arguments.report is not None:
-            write_report(arguments.report, asdict(result))
+            previous = _release_of(arguments.previous) if arm.needs_previous else {}
+            write_report(arguments.report, {**asdict(result), **previous})
     return 0 if held else 1
+
+
+def _release_of(python: Path) -> dict[str, str]:
+    """Return which release an interpreter has installed."""
+    asked = "from importlib.metadata import version; print(version('millrace-common'))"
+    done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True)
+    return {"previous": done.stdout.strip()}
 
 
 def write_report(page: Path, result: Mapping[str, Any]) -> None:
@@ -97,7 +114,7 @@ def render(results: Mapping[str, Mapping[str, Any]]) -> str:
         if found:
             lines += [f"## {title}\n", *_table(found), ""]
     lines.append("## What was done\n")
-    lines += [f"- `{arm.name}`: {arm.about}." for arm in ARMS]
+    lines += [f"- `{arm.name}`: {arm.about}{'' if 'short' in arm.forms else ' (long form only)'}." for arm in ARMS]
     lines += ["", "Each row ran on its own; machine and versions of each are in [the numbers](reliability.json)."]
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from arms import failpoints, pauses, poison, proxy, services, snapshots, surroundings
+from arms import brokers, clocks, failpoints, pauses, poison, proxy, services, snapshots, surroundings, versions
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
@@ -13,4 +13,7 @@ ARMS: Final[tuple[Arm, ...]] = (
     *pauses.ARMS,
     *poison.ARMS,
     *proxy.ARMS,
+    *clocks.ARMS,
+    *brokers.ARMS,
+    *versions.ARMS,
 )

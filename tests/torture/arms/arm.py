@@ -70,6 +70,7 @@ class Arm:
         forms: in which it exists.
         snapshots_stay: it takes no snapshots away.
         length: for how many times the least length traffic is planned; an arm that needs it longer says so.
+        needs_previous: it runs only beside an installation of the previous release.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Arm:
     forms: frozenset[str] = frozenset({"short", "long"})
     snapshots_stay: bool = True
     length: int = 1
+    needs_previous: bool = False
 
     def can_follow(self, other: "Arm") -> bool:
         """Return whether both can strike the same stack."""
@@ -92,7 +94,7 @@ class Arm:
         )
 
 
-def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
+def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int, previous: Path | None = None) -> Result:
     """Let `arms` strike, one after another, a stack of their own in `work_dir`, and judge what became of the records.
 
     Raises:
@@ -105,9 +107,9 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int) -> Result:
         raise ValueError(message)
     began = time.monotonic()
     with first.running_stack(work_dir, first.environment) as stack:
-        bench = Bench(stack, Random(seed), form)
         witness = Witness(stack, _WATCHED, snapshots_stay=all(arm.snapshots_stay for arm in arms))
         traffic = Traffic(stack, form, seed, length=sum(arm.length for arm in arms), change=first.traffic)
+        bench = Bench(stack, traffic, Random(seed), form, previous)
         try:
             bench.until(traffic.begun, "no traffic")
             for arm in arms:

@@ -7,6 +7,7 @@ from typing import Final
 from confluent_kafka import Producer
 
 from arms.arm import Arm
+from arms.surroundings import without_unknown_schemas
 from bench import Bench, TortureError
 from millrace_common.codec import Reason, frame
 from millrace_common.registry import SchemaRegistry
@@ -98,5 +99,6 @@ ARMS: Final = (
         "lets them pass (`BRAKE_LIMIT=1`) and puts the brake back",
         poison_ingest,
         fires={f"brake tripped, poison {how}": 1 for how in ("in one partition", "spread")},
+        traffic=without_unknown_schemas,  # to share a stack with that arm
     ),
 )

@@ -74,7 +74,7 @@ def proxied_stack(work_dir: Path, environment: Mapping[str, str]) -> Iterator[St
     port = free_port()
     door = SideDoor(port, free_port(frozenset({port})))
     told = {**environment, "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{door.advertised_port}"}
-    with running_proxy(door) as proxy, running_stack(work_dir, told, door) as stack:
+    with running_proxy(door) as proxy, running_stack(work_dir, told, side_door=door) as stack:
         yield ProxiedStack(**{field.name: getattr(stack, field.name) for field in fields(Stack)}, proxy=proxy)
 
 

@@ -54,4 +54,4 @@ def stack_settings(work_dir: Path, choice: PortChoice, ports: Ports, brokers: in
     # Imported here: most commands start nothing, and reading settings takes longer to import than all they do.
     from millrace_local.settings import StackSettings  # noqa: PLC0415
 
-    return StackSettings(work_dir, ANY if choice is PortChoice.AUTO else ports, brokers)
+    return StackSettings(work_dir, ANY if choice is PortChoice.AUTO else ports, brokers=brokers)
