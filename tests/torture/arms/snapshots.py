@@ -9,8 +9,13 @@ from typing import Final
 
 from arms.arm import Arm
 from bench import Bench, TortureError
+from millrace_common.records import Partition
+from millrace_common.snapshots import SnapshotStore
+from millrace_ingest.app import STATE_VERSION as INGEST_VERSION
+from millrace_sessionize.snapshot import STATE_VERSION as SESSIONIZE_VERSION
 
-_STATEFUL: Final = ("sessionize", "ingest")
+_STATE_VERSIONS: Final = {"sessionize": SESSIONIZE_VERSION, "ingest": INGEST_VERSION}
+_STATEFUL: Final = tuple(_STATE_VERSIONS)
 # Of user-events, and so of everything after it.
 _PARTITIONS: Final = 4
 
@@ -22,6 +27,7 @@ def spoil_snapshots(bench: Bench) -> None:
         (_delete_all, None),
         (_truncate_newest, "snapshot is unreadable"),
         (_corrupt_one, "snapshot is unreadable"),
+        (_age_all, "snapshot has another state version"),
     ):
         for name in _STATEFUL:
             folder = store / name
@@ -68,6 +74,18 @@ def _corrupt_one(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def _age_all(folder: Path) -> None:
+    """Write every snapshot as the state version before this one would have."""
+    version = _STATE_VERSIONS[folder.name]
+    store, older = (SnapshotStore(str(folder.parent), folder.name, number) for number in (version, version - 1))
+    for path in sorted(folder.glob("*/*/*.arrow")):
+        partition, offset = Partition(path.parts[-3], int(path.parts[-2])), int(path.stem)
+        for topic_id in store.topic_ids(partition):
+            snapshot = store.newest(partition, offset, topic_id)
+            if snapshot is not None and snapshot.offset == offset:
+                older.write(snapshot)
+
+
 def _make_unwritable(bench: Bench, store: Path) -> None:
     """Let a file stand where the store was, kill a service meanwhile, and put the store back; each is one rename."""
     words = "snapshot was not written"
@@ -98,11 +116,12 @@ def _said(bench: Bench, name: str, words: str | None) -> int:
 ARMS: Final = (
     Arm(
         "snapshots",
-        "sessionize and ingest killed, their snapshots deleted, truncated, corrupted; the store unwritable",
+        "sessionize and ingest killed, their snapshots deleted, truncated, corrupted, aged by a state version; the "
+        "store unwritable",
         spoil_snapshots,
         fires={
             f"{damage}: {title}": 1
-            for damage in ("delete all", "truncate newest", "corrupt one")
+            for damage in ("delete all", "truncate newest", "corrupt one", "age all")
             for title in _STATEFUL
         }
         | {"store unwritable": 1},
