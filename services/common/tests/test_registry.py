@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from millrace_common.errors import RegistryUnavailableError, StartupError
-from millrace_common.registry import NO_SECONDS, SchemaRegistry
+from millrace_common.registry import GRACE_SECONDS, NO_SECONDS, SchemaRegistry
 
 SCHEMA = '"string"'
 FOUND = json.dumps({"schema": SCHEMA}).encode()
@@ -22,6 +22,7 @@ class Page(ThreadingHTTPServer):
     status = 200
     body = b""
     asked = 0
+    ids: set[int] | None = None  # if given, it says what is found
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -29,11 +30,15 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
-        if self.server.status:
-            self.send_response(self.server.status)
-            self.send_header("Content-Length", str(len(self.server.body)))
+        status, body = self.server.status, self.server.body
+        if status == 200 and self.server.ids is not None:
+            known = int(self.path.split("?")[0].rsplit("/", 1)[1]) in self.server.ids
+            status, body = (200, FOUND) if known else (404, NOT_FOUND)
+        if status:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(self.server.body)
+            self.wfile.write(body)
 
     do_POST = do_GET  # noqa: N815  # the name that http.server looks for
 
@@ -116,10 +121,11 @@ def test_a_no_is_believed_for_a_moment_only(page: Page) -> None:
     registry = client(page, lambda: now)
     page.status, page.body = 404, NOT_FOUND
     assert registry.schema(7) is None
+    asked = page.asked
     page.status, page.body = 200, FOUND
     now += NO_SECONDS - 0.001
     assert registry.schema(7) is None
-    assert page.asked == 1
+    assert page.asked == asked
     now += 0.001
     assert registry.schema(7) == SCHEMA
 
@@ -127,13 +133,60 @@ def test_a_no_is_believed_for_a_moment_only(page: Page) -> None:
 def test_each_no_is_forgotten_when_its_own_time_is_over(page: Page) -> None:
     now = 100.0
     registry = client(page, lambda: now)
-    page.status, page.body = 404, NOT_FOUND
+    page.ids = {9}
+    assert registry.schema(9) == SCHEMA
     asked = []
-    for at, schema_id in ((0.0, 1), (0.3, 2), (0.6, 2), (0.6, 1), (0.6, 2), (1.1, 2), (1.1, 1)):
-        now = 100.0 + at
+    for at, schema_id in ((0.0, 1), (0.3, 2), (0.6, 2), (0.6, 1), (0.6, 2), (1.2, 2)):
+        now, before = 100.0 + at, page.asked
         assert registry.schema(schema_id) is None
-        asked.append(page.asked)
-    assert asked == [1, 2, 2, 3, 3, 4, 5]
+        asked.append(page.asked - before)
+    # At first, and again after half a second, it is seen that the registry knows id 9, and the id is asked for again.
+    assert asked == [3, 1, 0, 3, 0, 3]
+
+
+def test_a_registry_that_has_not_read_its_storage_yet_is_not_believed(page: Page) -> None:
+    registry = client(page)
+    page.ids = {9, 10}
+    assert registry.schema(9) == SCHEMA
+    page.ids = set()
+    with pytest.raises(RegistryUnavailableError, match="has forgotten schema id 9; 10 is asked for again"):
+        registry.schema(10)
+    page.ids = {9, 10}
+    assert registry.schema(10) == SCHEMA
+    assert registry.schema(11) is None
+
+
+def test_storage_that_is_read_between_two_questions_is_noticed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = client(page)
+    page.ids = {9}
+    assert registry.schema(9) == SCHEMA
+    asked: list[int] = []
+    get_schema = registry._client.get_schema
+
+    def read_storage_after_the_first(schema_id: int) -> object:
+        page.ids = {9, 10} if asked else set()
+        asked.append(schema_id)
+        return get_schema(schema_id)
+
+    monkeypatch.setattr(registry._client, "get_schema", read_storage_after_the_first)
+    assert registry.schema(10) == SCHEMA
+    assert asked == [10, 9, 10]
+
+
+def test_a_registry_that_has_just_come_back_is_not_believed_for_some_seconds(page: Page) -> None:
+    now = 100.0
+    registry = client(page, lambda: now)
+    page.status = 503
+    with pytest.raises(RegistryUnavailableError):
+        registry.schema(7)
+    page.status, page.ids = 200, set()
+    now += GRACE_SECONDS - 0.001
+    with pytest.raises(RegistryUnavailableError, match="answers again only now, and does not know schema id 7 yet"):
+        registry.schema(7)
+    now += 0.001
+    assert registry.schema(7) is None
+    page.ids = {8}
+    assert registry.schema(8) == SCHEMA
 
 
 def test_no_answer_is_not_remembered_as_no(page: Page) -> None:
