@@ -8,7 +8,6 @@ from confluent_kafka import KafkaException
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from millrace_local.lag import Lags
 from millrace_local.services import Service
 from millrace_local.stack import Stack
 from millrace_local.supervision import ProcessState
@@ -68,6 +67,9 @@ def status(stack: Stack) -> StackStatus:
     Raises:
         NotRunningError: the stack is gone.
     """
+    # Imported here: it takes most of the time that a quick command needs.
+    from millrace_local.lag import Lags  # noqa: PLC0415
+
     states = stack.states()
     services = stack.services()
     try:
