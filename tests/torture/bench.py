@@ -26,7 +26,7 @@ from millrace_generator import (
     window_plan,
     with_faults,
 )
-from millrace_generator.traffic import Event, Order, Record
+from millrace_generator.traffic import EVENTS, ORDERS, Event, Order, Record
 from millrace_local.draining import without_idle_advance
 from millrace_local.ports import ANY, SideDoor
 from millrace_local.processes import Identity
@@ -81,13 +81,21 @@ LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_se
 
 @dataclass(slots=True)
 class Sent:
-    """What was handed to the producer: an observer of the generator."""
+    """What was handed to the producer: an observer of the generator.
 
+    Attributes:
+        event_ids: of good events.
+        orders: good ones, by id and status.
+        records: all that ingest reads, bad ones and duplicates included.
+    """
+
+    records: int = 0
     event_ids: Counter[str] = field(default_factory=Counter)
     orders: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __call__(self, records: Sequence[Record], /) -> None:
         for record in records:
+            self.records += record.topic in (EVENTS, ORDERS)
             if record.good and isinstance(record.about, Event):
                 self.event_ids[record.about.event_id] += 1
             elif record.good and isinstance(record.about, Order):
