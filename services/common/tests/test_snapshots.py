@@ -246,6 +246,26 @@ def test_two_writers_of_one_offset_leave_a_whole_snapshot(tmp_path: Path) -> Non
     assert found.offset == 29
 
 
+@pytest.mark.parametrize("stale_watermark_ms", [None, 5])
+def test_a_stale_process_does_not_undo_an_idle_advance(tmp_path: Path, stale_watermark_ms: int | None) -> None:
+    store = SnapshotStore(str(tmp_path), "sessionize", 1)
+    store.write(Snapshot(PLACE, 10, "id", 6, STATE))
+    store.write(Snapshot(PLACE, 10, "id", stale_watermark_ms, STATE))
+    found = store.newest(PLACE, 10, "id")
+    assert found is not None
+    assert found.watermark_ms == 6
+
+
+def test_a_snapshot_replaces_a_broken_one_and_one_of_another_topic_at_its_offset(tmp_path: Path) -> None:
+    store = SnapshotStore(str(tmp_path), "sessionize", 1)
+    for watermark_ms, topic_id in ((7, "the id before"), (6, "id")):
+        store.write(Snapshot(PLACE, 10, topic_id, watermark_ms, STATE))
+    assert store.newest(PLACE, 10, "id") is not None
+    next(tmp_path.rglob("10.arrow")).write_bytes(b"broken")
+    store.write(Snapshot(PLACE, 10, "id", 5, STATE))
+    assert store.newest(PLACE, 10, "id") is not None
+
+
 class Unwritable(SnapshotStore):
     def __init__(self, uri: str, failures: int) -> None:
         super().__init__(uri, "sessionize", 1)

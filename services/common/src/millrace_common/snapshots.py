@@ -1,7 +1,8 @@
 """Snapshots of a partition's state: Arrow IPC files named by the offset they were taken at.
 
-A snapshot is a pure function of the log up to its offset, so one written by a process that has lost its partition is as
-good as any other. Layout: `<uri>/<service>/<topic>/<partition>/<offset>.arrow`.
+A snapshot is a pure function of the log up to its offset and of when the partition idled there, which is what its
+watermark tells. So one of a process that has lost its partition is as good as any other, unless it would replace
+one with a later watermark: then it is not written. Layout: `<uri>/<service>/<topic>/<partition>/<offset>.arrow`.
 """
 
 import logging
@@ -65,6 +66,8 @@ class SnapshotStore:
         self._files.create_dir(folder, recursive=True)
         content = _content(snapshot, self._version)
         path = f"{folder}/{snapshot.offset}.arrow"
+        if self._is_outdated(snapshot, path):
+            return
         if isinstance(self._files, fs.LocalFileSystem):
             _write_then_rename(path, content)
         else:  # an object appears whole with its PUT
@@ -72,6 +75,20 @@ class SnapshotStore:
                 stream.write(content)
         failpoints.reach(Failpoint.SNAPSHOT_AFTER)
         self._prune(folder, snapshot.offset)
+
+    def _is_outdated(self, snapshot: Snapshot, path: str) -> bool:
+        """Return whether what stands at `path` has a later watermark.
+
+        The partition idled at this offset, and its new owner has sealed that: no replay would find it out again. A
+        process that has lost the partition may still come with the state from before.
+        """
+        try:
+            other = self._read(path, snapshot.partition, snapshot.offset)
+        except (OSError, ValueError, KeyError, pa.ArrowException):  # none, or one that nobody could use
+            return False
+        if other is None or other.topic_id != snapshot.topic_id or other.watermark_ms is None:
+            return False
+        return snapshot.watermark_ms is None or other.watermark_ms > snapshot.watermark_ms
 
     def _prune(self, folder: str, newest: int) -> None:
         """Delete what is older than the last few up to `newest`.
