@@ -32,10 +32,11 @@ def pass_through(item: SourceItem) -> SinkItem:
 
 @dataclass
 class Bench:
-    """Runs the flow until everything appended is committed; each poll takes 60 ms by its clock."""
+    """Runs the flow until everything appended is committed; a poll takes `poll_seconds` by its clock."""
 
     kafka: MemoryKafka = field(default_factory=lambda: MemoryKafka({"in": 2, "out": 2, "dead-letters": 2, "ledger": 2}))
     assignments: Assignments = field(default_factory=Assignments)
+    poll_seconds: float = 0.06
     polls: int = 0
     now: float = 1_000.0
 
@@ -48,7 +49,7 @@ class Bench:
     def stopping(self) -> bool:
         """Stop when all is committed, or never will be."""
         self.polls += 1
-        self.now += 0.06
+        self.now += self.poll_seconds
         return self.done() or self.polls > POLLS_AT_MOST
 
     def run(self) -> None:
@@ -169,3 +170,22 @@ def test_a_partition_that_goes_and_comes_back_is_read_once(bench: Bench, monkeyp
     assert bench.done()
     assert bench.out(FIRST) == [b"%d" % number for number in range(60)]
     assert bench.out(SECOND) == [b"%d" % number for number in range(30)]
+
+
+def test_what_the_client_hands_out_again_within_a_transaction_is_taken_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.consumer.most = 5
+    bench.poll_seconds = 0.02  # five polls to a transaction
+    bench.kafka.append(FIRST, *(b"%d" % number for number in range(20)))
+    original = bench.consumer.consume
+
+    def consume(num_messages: int, timeout: float) -> list[object]:
+        if bench.polls in (3, 6):
+            bench.consumer.positions[FIRST] -= 3
+        return list(original(num_messages, timeout))
+
+    monkeypatch.setattr(bench.consumer, "consume", consume)
+    bench.run()
+    assert bench.done()
+    assert bench.out(FIRST) == [b"%d" % number for number in range(20)]

@@ -22,6 +22,8 @@ class Assignments:
         self.on_lost: Handler = lambda partitions: None
         # Called once a poll: a sink only hears of items, and what it holds may be due when none come.
         self.on_poll: Callable[[], None] = lambda: None
+        # Called before owned partitions go back: what is read again must not join, in one transaction, what was taken.
+        self.on_rewind: Callable[[], object] = lambda: None
         self.committed: dict[Partition, Committed | None] = {}
         self.topic_ids: dict[str, str] = {}
 

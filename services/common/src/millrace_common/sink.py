@@ -102,6 +102,7 @@ class TransactionalSink(bytewax.outputs.DynamicSink[SinkItem]):
         self.assignments.on_revoke = self.writer.commit_before_revoke
         self.assignments.on_lost = self.writer.abort_lost
         self.assignments.on_poll = self.writer.commit_if_due
+        self.assignments.on_rewind = self.writer.commit
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_TransactionalPartition":
         """Return the one partition."""

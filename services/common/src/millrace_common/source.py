@@ -384,6 +384,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
     def _rewind(self, reason: str) -> None:
         _log.warning("going back to the committed offsets", extra={"reason": reason})
         metrics.REWINDS.labels(reason=reason).inc()
+        self._assignments.on_rewind()
         places = [
             TopicPartition(p.topic, p.index, start) for p, start in self._begin(self._assignments.owned()).items()
         ]
