@@ -14,7 +14,7 @@ WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install lock format lint type-check test torture check demo up down
+.PHONY: help install lock format lint type-check test simulate torture check demo up down
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -50,6 +50,10 @@ type-check: install ## Check the types, strictly
 
 test: install ## Run every test, on a real broker and registry too
 	$(BIN)/pytest
+
+SCHEDULES ?= 20000
+simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory; some ten minutes
+	SCHEDULES=$(SCHEDULES) $(BIN)/pytest --timeout 0 services/common/tests/test_simulation.py
 
 torture: install ## Hurt a running pipeline in every way for half an hour, and write docs/reference/reliability.md
 	$(BIN)/python tests/torture/torture.py --long --report docs/reference/reliability.md

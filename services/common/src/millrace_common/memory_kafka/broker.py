@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -151,13 +151,14 @@ class MemoryKafka:
 
     def expire(self, transactional_id: str) -> None:
         """Abort a transaction that is open for too long, as its coordinator does, and fence its producer."""
-        if self._transactions[transactional_id].is_open:
+        held = self._transactions.get(transactional_id)
+        if held is not None and held.is_open:
             self.take_over(transactional_id)
 
-    def expire_all(self, place: Partition) -> None:
-        """Let every transaction time out that holds an offset of `place` back."""
+    def expire_all(self, places: Collection[Partition]) -> None:
+        """Let every transaction time out that holds committed offsets of `places` back."""
         for transactional_id, held in self._transactions.items():
-            if place in held.offsets:
+            if not held.offsets.keys().isdisjoint(places):
                 self.expire(transactional_id)
 
     def write(self, transactional_id: str, epoch: int, place: Partition, records: Iterable[Produced]) -> None:
@@ -207,11 +208,12 @@ class MemoryKafka:
         waiting = self._failures.get(call)
         return waiting.popleft() if waiting else None
 
-    def perform(self, call: str, effect: str, work: Callable[[], None]) -> None:
-        """Do `work` and note `effect`, unless `call` is scripted to fail."""
+    def perform(self, call: str, effect: str | None, work: Callable[[], None]) -> None:
+        """Do `work` and note `effect` if there is one, unless `call` is scripted to fail."""
         error, effective = self.take_failure(call) or (None, True)
         if effective:
-            self.effects.append(effect)
+            if effect is not None:
+                self.effects.append(effect)
             work()
         if error is not None:
             self.effects.append(f"{call} failed")

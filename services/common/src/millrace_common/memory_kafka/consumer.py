@@ -48,13 +48,15 @@ class MemoryConsumer:
 
     def consume(self, num_messages: int, timeout: float) -> list[MemoryMessage]:
         """Return injected messages, then records of the assigned partitions, an EOF event where one ends."""
-        expelled = self._group is not None and not self._group.has(self.member_id)
+        expelled = self._group is not None and self.member_id not in self._group.members()
         if expelled:
             self._coming = deque([("lost", list(self.positions))])
         before = self._read(num_messages) if self._coming and self._coming[0][0] != "assign" else []
         while self._coming:
             kind, partitions = self._coming.popleft()
             self._callbacks[kind](self, [TopicPartition(place.topic, place.index) for place in partitions])
+            if kind == "assign":  # the client drops what it had of an assignment before
+                before = [message for message in before if message.place not in partitions]
             if kind == "revoke" and self._group is not None:
                 self._group.give_up(self.member_id, partitions)
         if expelled and self._group is not None:
@@ -82,11 +84,11 @@ class MemoryConsumer:
 
     def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """Return committed offsets and metadata, -1001 where there are none, once no transaction holds them back."""
+        asked = [Partition(place.topic, place.partition) for place in places]
+        self.kafka.perform("committed", None, lambda: self.kafka.expire_all(asked))
         found = []
         for place in places:
-            partition = Partition(place.topic, place.partition)
-            self.kafka.expire_all(partition)
-            offset, metadata = self.kafka.committed.get(partition, (-1001, ""))
+            offset, metadata = self.kafka.committed.get(Partition(place.topic, place.partition), (-1001, ""))
             found.append(TopicPartition(place.topic, place.partition, offset, metadata))
         return found
 
@@ -114,7 +116,7 @@ class MemoryConsumer:
         """Give up what is assigned and leave the group."""
         if self.positions:
             places = [TopicPartition(place.topic, place.index) for place in self.positions]
-            expelled = self._group is not None and not self._group.has(self.member_id)
+            expelled = self._group is not None and self.member_id not in self._group.members()
             self._callbacks["lost" if expelled else "revoke"](self, places)
         if self._group is not None:
             self._group.leave(self.member_id)

@@ -52,9 +52,9 @@ class MemoryGroup:
         self._owners = {place: owner for place, owner in self._owners.items() if owner != member_id}
         self.deal()
 
-    def has(self, member_id: str) -> bool:
-        """Return whether that member is still in the group."""
-        return member_id in self._members
+    def members(self) -> tuple[str, ...]:
+        """Return the ids of all members, in the order in which they joined."""
+        return tuple(self._members)
 
     def deal(self, turn: int = 0) -> None:
         """Begin a new generation; `turn` says with which member dealing begins."""

@@ -41,12 +41,11 @@ class MemoryProducer:
         """Queue what there is room for, mark the rest, and raise nothing: the client's own does not either."""
         queued = len(messages) if self._room is None else min(self._room, len(messages))
         code = KafkaError._QUEUE_FULL
+        scripted = self._kafka.take_failure("produce_batch")
         if self._is_fenced():
             queued, code = 0, KafkaError._FATAL
-        else:
-            scripted = self._kafka.take_failure("produce_batch")
-            if scripted is not None:
-                queued, code = 0, scripted[0].args[0].code()
+        elif scripted is not None:
+            queued, code = 0, scripted[0].args[0].code()
         for message in messages[queued:]:
             message["_error"] = KafkaError(code)
         if self._room is not None:
