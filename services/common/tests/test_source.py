@@ -518,6 +518,11 @@ def test_more_than_one_worker_is_refused(bench: Bench) -> None:
         bench.source().build("read", 0, 2)
 
 
+def test_the_next_poll_is_due_at_once(bench: Bench) -> None:
+    bench.start(FIRST)
+    assert bench.partition.next_awake() is None
+
+
 def test_leaving_the_group_gives_everything_up(bench: Bench) -> None:
     bench.start(FIRST)
     bench.poll()

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import bytewax.inputs
@@ -192,9 +191,11 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             items += self._at_end(partition, cursor, now)
         return items
 
-    def next_awake(self) -> datetime | None:
-        """Poll again at once; a poll waits by itself."""
-        return datetime.now(UTC)
+    def next_awake(self) -> None:
+        """Poll again at once; a poll waits by itself.
+
+        Not the time it is now: Bytewax 0.21 counts from before the poll and would sleep for as long as the poll took.
+        """
 
     def _by_partition(self, messages: Sequence[Message], now: float) -> dict[Partition, list[Message]]:
         runs: dict[tuple[str | None, int], list[Message]] = {}
