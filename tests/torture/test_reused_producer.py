@@ -21,8 +21,7 @@ def test_a_producer_used_again_after_an_unknown_outcome_is_caught(tmp_path: Path
         bench.stack.wait_ready()
         late_commit.strike(bench)
 
-    result = run(
-        [replace(late_commit, strike=plant_and_strike)], replace(SHORT, least_seconds=5.0), tmp_path / "stack", seed=4
-    )
+    arm = replace(late_commit, strike=plant_and_strike, length=5)
+    result = run([arm], replace(SHORT, least_seconds=5.0), tmp_path / "stack", seed=4)
     assert result.struck["late END_TXN carried out"] > 0
     assert result.doubled > 0

@@ -115,6 +115,7 @@ ARMS: Final = (
         pause_services,
         fires={f"{title} woke up beside {heir}": 1 for title in TITLES for heir in ("a colleague", "a double")},
         environment=TIMEOUTS,
+        length=2,
         running_stack=proxied_stack,  # nothing is spoilt: so that it can follow others there
     ),
 )

@@ -162,6 +162,7 @@ ARMS: Final = (
         | {f"lake {Rule('', api, Fault.LOSE_ANSWER)}": 1 for api in _OF_LAKE},
         environment=TIMEOUTS,
         running_stack=proxied_stack,
+        length=2,
     ),
     Arm(
         "late-commit",
