@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from millrace_common.errors import MillraceError
+from millrace_common.records import Partition
 from millrace_generator import (
     Faults,
     Plan,
@@ -47,6 +48,8 @@ _SNAPSHOT_SECONDS: Final = 2
 _SHOP_ENDED_BEFORE: Final = timedelta(minutes=40)
 # A whole day, so that events held back for up to 90 minutes of it come in the least time too, whatever the hour.
 _SHOP_TIME: Final = timedelta(days=1)
+# ingest takes what is at most 7 days old.
+_LONGEST_SHOP_TIME: Final = timedelta(days=6)
 # Traffic is planned for so many times the least length, and stopped when the faults are over.
 _PLENTY: Final = 5
 _PATIENCE_SECONDS: Final = 120.0
@@ -175,6 +178,8 @@ class Bench:
         previous: the interpreter of an installation of the previous release, for arms that need one.
         dead_besides: dead letters to expect for what an arm sent besides the traffic, as (topic, stage, reason,
             SHA-256 of the value).
+        given_up: rows, by table, that an arm knows to be lost because it took their records away from the broker.
+        moved: positions that the operator has set, as (service, partition, offset).
     """
 
     stack: Stack
@@ -185,6 +190,8 @@ class Bench:
     struck: Counter[str] = field(default_factory=Counter)
     recoveries_seconds: list[float] = field(default_factory=list)
     dead_besides: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    given_up: dict[str, Counter[Any]] = field(default_factory=dict)
+    moved: list[tuple[str, Partition, int]] = field(default_factory=list)
     _restarts: int = 0
 
     def state(self, name: str) -> ProcessState:
@@ -232,7 +239,12 @@ class Bench:
 
     def said(self, name: str, words: str) -> int:
         """Return how often the log of a process has these words."""
-        return log_file(self.stack.work_dir, name).read_text(encoding="utf-8").count(words)
+        return self.log(name).count(words)
+
+    def log(self, name: str) -> str:
+        """Return all that a process has said; nothing if it has not been started yet."""
+        file = log_file(self.stack.work_dir, name)
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def pause(self, longest_seconds: float) -> None:
         """Let the traffic flow for a while, as chance has it."""
@@ -259,7 +271,7 @@ def _as_it_is(record: Record) -> Record:
 def _plan(form: Form, seed: int, length: int) -> Plan:
     end = datetime.now(UTC) - _SHOP_ENDED_BEFORE
     records = round(form.rate * form.least_seconds * _PLENTY * length)
-    return window_plan(end - _SHOP_TIME * length, end, records, seed=seed)
+    return window_plan(end - min(_SHOP_TIME * length, _LONGEST_SHOP_TIME), end, records, seed=seed)
 
 
 @contextmanager

@@ -17,6 +17,11 @@ _TOGETHER: Final = (
     ("scale", "broker"),
     ("late-commit", "proxy", "pauses"),
     ("poison", "registry"),
+    # In this order: a dropped table is filled again from a log that still has all, and so is the state of ingest.
+    (
+        *("second-lake", "disk-full", "table-dropped", "lost-input"),
+        *("strangers", "compaction", "log-start", "hanging-transaction"),
+    ),
 )
 
 
@@ -28,7 +33,13 @@ def _groups() -> list[tuple[Arm, ...]]:
 
 @pytest.mark.parametrize("arms", _groups(), ids=lambda arms: "-".join(arm.name for arm in arms))
 def test_nothing_is_lost_or_doubled(arms: tuple[Arm, ...], tmp_path: Path) -> None:
-    result = run(arms, SHORT, tmp_path / "stack", seed=4)
+    missing = [f"{arm.name}: {reason}" for arm in arms if (reason := arm.lacks()) is not None]
+    able = [arm for arm in arms if arm.lacks() is None]
+    if not able:
+        pytest.skip("; ".join(missing))
+    result = run(able, SHORT, tmp_path / "stack", seed=4)
     assert not result.problems
     assert (result.lost, result.doubled) == (0, 0)
     assert result.records >= 0.95 * SHORT.rate * SHORT.least_seconds
+    if missing:  # the others hold
+        pytest.skip("; ".join(missing))

@@ -74,6 +74,10 @@ def main() -> int:
         if arm.needs_previous and arguments.previous is None:
             print(f"{arm.name} needs --previous, and is left out", flush=True)
             continue
+        reason = arm.lacks()
+        if reason is not None:
+            print(f"{arm.name} is left out, this machine cannot do it: {reason}", flush=True)
+            continue
         work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arm.name}-"))
         print(f"{arm.name} ({form.name}) in {work_dir}", flush=True)
         try:

@@ -40,8 +40,14 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def judge(stack: Stack, truth_path: Path, sent: Sent, dead_besides: Counter[tuple[str, str, str, str]]) -> Verdict:
-    """Compare everything that was sent, and `dead_besides` it, with everything that is in the lake."""
+def judge(
+    stack: Stack,
+    truth_path: Path,
+    sent: Sent,
+    dead_besides: Counter[tuple[str, str, str, str]],
+    given_up: Mapping[str, Counter[Any]],
+) -> Verdict:
+    """Compare what was sent, with `dead_besides` it and without what was `given_up`, with all that is in the lake."""
     truth = read_truth(truth_path)
     pairs: Mapping[str, tuple[Counter[Any], Counter[Any]]] = {
         "events": (sent.event_ids, _rows(stack.lake, "events", "event_id")),
@@ -72,7 +78,11 @@ def judge(stack: Stack, truth_path: Path, sent: Sent, dead_besides: Counter[tupl
             f"but ingest dropped {ingest.duplicate}"
         )
     lost = doubled = 0
-    for name, (expected, found) in pairs.items():
+    for name, (sent_rows, found) in pairs.items():
+        gone = given_up.get(name, Counter())
+        if gone - sent_rows:
+            problems.append(f"{name}: {(gone - sent_rows).total()} rows were given up that nobody sent")
+        expected = sent_rows - gone
         missing, surplus = expected - found, found - expected
         lost, doubled = lost + missing.total(), doubled + surplus.total()
         if not expected:

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from millrace_common.groups import committed_offsets, onlooker
+from millrace_common.groups import onlooker
+from millrace_common.positions import GroupPositions
 from millrace_common.records import Partition
+from millrace_common.topology import Topology
 from millrace_local.probes import quiet_admin
 from millrace_local.reading import Library, runs
 from millrace_local.services import SERVICES
@@ -26,6 +29,32 @@ _NO_NEWS: Final = frozenset(
 
 Seen = tuple[int, bytes]
 """The offset of a record, and a hash of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A committed offset that went back."""
+
+    group: str
+    partition: Partition
+    before: int
+    after: int
+
+
+def unexplained(backs: Sequence[Back], moved: Sequence[tuple[str, Partition, int]]) -> list[str]:
+    """Return those of `backs` that no move of an operator explains, a sentence each; a move explains one.
+
+    A move is (group, partition, offset). The first commit that is seen after it may be further on, never further back.
+    """
+    left = list(moved)
+    found = []
+    for back in backs:
+        move = next((move for move in left if move[:2] == (back.group, back.partition) and move[2] <= back.after), None)
+        if move is None:
+            found.append(f"{back.group} at {back.partition} went back from {back.before} to {back.after}")
+        else:
+            left.remove(move)
+    return found
 
 
 class Witness:
@@ -47,14 +76,19 @@ class Witness:
         self._snapshots_stay = snapshots_stay
         self._newest_snapshots: dict[str, int] = {}
         self._problems: list[str] = []
+        self._backs: list[Back] = []
         self._polls = 0
         self._stopping = Event()
         self._threads = [Thread(target=work, daemon=True) for work in (self._read, self._poll)]
         for thread in self._threads:
             thread.start()
 
-    def finish(self) -> list[str]:
-        """Let the reader come to the end, stop, and return what should not have been seen."""
+    def finish(self, moved: Sequence[tuple[str, Partition, int]]) -> list[str]:
+        """Let the reader come to the end, stop, and return what should not have been seen.
+
+        Each position that the operator has `moved`, as (service, partition, offset), lets one commit go back, down to
+        that offset.
+        """
         final: dict[Partition, list[Seen]] = {partition: [] for partition in self._seen}
         for partition, messages in runs(self._library, list(final)):
             final[partition] += map(_seen, messages)
@@ -64,15 +98,18 @@ class Witness:
         self.close()
         if not self._polls or not any(final.values()):
             self._problems.append("the witness saw nothing")
+        kept = Topology(quiet_admin(self._library.bootstrap_servers)).ranges(list(final))
         for partition, seen in final.items():
-            live = self._seen[partition]
+            live = [record for record in self._seen[partition] if record[0] >= kept[partition][0]]
             if live != seen:
                 first = next((pair for pair in zip(live, seen, strict=False) if pair[0] != pair[1]), None)
                 self._problems.append(
                     f"{partition}: the reader during the faults saw {len(live)} records, the final one {len(seen)}; "
                     f"they differ first at {first}"
                 )
-        return self._problems
+        groups = {service.name: service.group for service in SERVICES}
+        allowed = [(groups[service], partition, offset) for service, partition, offset in moved]
+        return [*self._problems, *unexplained(self._backs, allowed)]
 
     def close(self) -> None:
         """Stop watching."""
@@ -92,23 +129,27 @@ class Witness:
                         self._problems.append(f"the reader during the faults got {problem}")
 
     def _poll(self) -> None:
-        latest: dict[tuple[str, Partition], int] = {}
+        # A topic that is deleted and created again begins anew.
+        latest: dict[tuple[str, Partition, str | None], int] = {}
         with ExitStack() as closing:
             consumers = {group: closing.enter_context(onlooker(self._client, group)) for group in self._inputs}
+            positions = {group: GroupPositions(consumer, _TIMEOUT_SECONDS) for group, consumer in consumers.items()}
             while not self._stopping.wait(_POLL_SECONDS):
                 if self._snapshots_stay:
                     self._look_at_snapshots()
                 for group, partitions in self._inputs.items():
                     try:
-                        found = committed_offsets(consumers[group], partitions, _TIMEOUT_SECONDS)
+                        found = positions[group].committed(partitions)
                     except KafkaException:
                         continue
-                    for partition, offset in found.items():
+                    for partition, committed in found.items():
+                        if committed is None:
+                            continue
                         self._polls += 1
-                        before = latest.get((group, partition), 0)
-                        if offset < before:
-                            self._problems.append(f"{group} at {partition} went back from {before} to {offset}")
-                        latest[group, partition] = offset
+                        place = (group, partition, committed.topic_id)
+                        if committed.offset < latest.get(place, 0):
+                            self._backs.append(Back(group, partition, latest[place], committed.offset))
+                        latest[place] = committed.offset
 
     def _look_at_snapshots(self) -> None:
         newest: dict[str, int] = {}

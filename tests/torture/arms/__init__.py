@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from arms import brokers, clocks, failpoints, pauses, poison, proxy, services, snapshots, surroundings, versions
+from arms import (
+    brokers,
+    clocks,
+    failpoints,
+    lake,
+    log_edges,
+    pauses,
+    poison,
+    proxy,
+    services,
+    snapshots,
+    surroundings,
+    versions,
+)
 from arms.arm import Arm
 
 ARMS: Final[tuple[Arm, ...]] = (
@@ -16,4 +29,6 @@ ARMS: Final[tuple[Arm, ...]] = (
     *clocks.ARMS,
     *brokers.ARMS,
     *versions.ARMS,
+    *lake.ARMS,
+    *log_edges.ARMS,
 )

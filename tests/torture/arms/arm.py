@@ -55,6 +55,14 @@ def _as_it_is(plan: Plan) -> Plan:
     return plan
 
 
+def _nothing_more(bench: Bench) -> None:
+    pass
+
+
+def _nothing() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One kind of trouble.
@@ -67,6 +75,8 @@ class Arm:
         environment: what every service is told.
         running_stack: runs the stack that is struck.
         traffic: makes the plan another one; the truth follows.
+        end: does what comes when the traffic is over.
+        lacks: says why this machine cannot do it; None: it can.
         forms: in which it exists.
         snapshots_stay: it takes no snapshots away.
         length: for how many times the least length traffic is planned; an arm that needs it longer says so.
@@ -80,6 +90,8 @@ class Arm:
     environment: Mapping[str, str] = field(default_factory=dict)
     running_stack: Callable[[Path, Mapping[str, str]], AbstractContextManager[Stack]] = running_stack
     traffic: Callable[[Plan], Plan] = _as_it_is
+    end: Callable[[Bench], None] = _nothing_more
+    lacks: Callable[[], str | None] = _nothing
     forms: frozenset[str] = frozenset({"short", "long"})
     snapshots_stay: bool = True
     length: int = 1
@@ -115,6 +127,8 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int, previous: Pa
             for arm in arms:
                 arm.strike(bench)
             report = traffic.finish()
+            for arm in arms:
+                arm.end(bench)
         finally:
             traffic.close()
         stack.wait_ready()
@@ -122,9 +136,9 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int, previous: Pa
         rebuilt = rebuilt_differently(stack)
         close_sessions(stack, "sessionize")
         wait_until_through(stack, stack.services())
-        seen = witness.finish()
+        seen = witness.finish(bench.moved)
         in_logs = table_problems(stack.lake)
-        verdict = judge(stack, traffic.truth, traffic.sent, bench.dead_besides)
+        verdict = judge(stack, traffic.truth, traffic.sent, bench.dead_besides, bench.given_up)
     fires = {fault: times for arm in arms for fault, times in arm.fires.items()}
     quiet = [
         f"{fault} struck {bench.struck[fault]} times, not {times}"

@@ -45,16 +45,16 @@ def spoil_snapshots(bench: Bench) -> None:
     _make_unwritable(bench, store)
 
 
-def _newest(folder: Path) -> list[Path]:
+def newest(folder: Path) -> list[Path]:
     """Return the newest snapshot of every partition of a service."""
-    newest: dict[Path, Path] = {}
+    latest: dict[Path, Path] = {}
     for path in sorted(folder.glob("*/*/*.arrow"), key=lambda path: int(path.stem)):
-        newest[path.parent] = path
-    return list(newest.values())
+        latest[path.parent] = path
+    return list(latest.values())
 
 
 def _has_snapshots(folder: Path) -> bool:
-    return len(_newest(folder)) >= _PARTITIONS
+    return len(newest(folder)) >= _PARTITIONS
 
 
 def _delete_all(folder: Path) -> None:
@@ -63,12 +63,12 @@ def _delete_all(folder: Path) -> None:
 
 
 def _truncate_newest(folder: Path) -> None:
-    for path in _newest(folder):
+    for path in newest(folder):
         os.truncate(path, path.stat().st_size // 2)
 
 
 def _corrupt_one(folder: Path) -> None:
-    path = max(_newest(folder), key=lambda path: path.stat().st_size)
+    path = max(newest(folder), key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
