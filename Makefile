@@ -49,7 +49,9 @@ type-check: install ## Check the types, strictly
 	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests tests)
 
 test: install ## Run every test, on a real broker and registry too
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/torture
+# Two stacks side by side: under fire, one mostly waits for timeouts.
+	$(BIN)/pytest --numprocesses 2 --timeout 1200 tests/torture
 
 SCHEDULES ?= 20000
 simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory; some ten minutes
