@@ -112,3 +112,10 @@ def test_processes_of_two_releases_run_side_by_side() -> None:
 def test_every_input_is_a_declared_topic() -> None:
     declared = {topic.name for topic in topics()}
     assert {topic for service in SERVICES for topic in service.inputs} <= declared
+
+
+def test_a_command_called_by_another_path_restarts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = specs_of(SERVICES[0])
+    folder, name = os.path.split(sys.executable)
+    monkeypatch.setattr(sys, "executable", f"{folder}/../{os.path.basename(folder)}/{name}")
+    assert specs_of(SERVICES[0]) == before

@@ -1,5 +1,6 @@
 """The services of the local stack as data, and the processes they stand for."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -151,7 +152,8 @@ def _process_spec(service: Service, instance: int, name: str, surroundings: Surr
     pythons = service.pythons or (sys.executable,)
     return ProcessSpec(
         name=name,
-        argv=(pythons[instance % len(pythons)], "-m", service.module),
+        # Written the same by every command, however that was called: a service whose argv changed is restarted.
+        argv=(os.path.abspath(pythons[instance % len(pythons)]), "-m", service.module),  # noqa: PTH100  # a link stays one
         probe=Probe("http", f"http://{LOOPBACK}:{port}/readyz"),
         environment={
             "KAFKA_BOOTSTRAP_SERVERS": surroundings.bootstrap_servers,
