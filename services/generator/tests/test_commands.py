@@ -1,3 +1,4 @@
+import io
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -5,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from millrace_generator import commands
+from millrace_generator.display import progress_display
 from millrace_generator.errors import InputError
 from millrace_generator.options import duration, rate
 from millrace_generator.rees46 import COLUMNS
-from millrace_generator.sending import SendReport, Target
+from millrace_generator.resuming import Bookmark
+from millrace_generator.sending import Progress, Resumed, SendReport, Target
 from millrace_generator.stack import find_target
 from millrace_generator.traffic import EVENTS, Plan
 
@@ -153,3 +157,52 @@ def test_running_stack_is_found_by_its_work_folder(tmp_path: Path) -> None:
 def test_durations_and_rates_are_read() -> None:
     assert [duration(text).total_seconds() for text in ("120s", "2m", "0.5")] == [120, 120, 0.5]
     assert [rate(text) for text in ("max", "10", "0.5")] == ["max", 10.0, 0.5]
+
+
+def test_a_backfill_goes_on_behind_its_bookmark_with_the_end_it_had(
+    sends: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[dict[str, float], bool]] = []
+
+    class History:
+        over = False
+
+        def resume(self, options: dict[str, float], end_ms: int, *, anew: bool) -> Bookmark:
+            asked.append((options, anew))
+            return Bookmark(options, 1_790_000_000_000, sent=123)
+
+        def finish(self) -> None:
+            self.over = True
+
+    history = History()
+    monkeypatch.setattr(commands, "transactions", lambda target, lane: nullcontext(history))
+    result = invoke("backfill", *CLUSTER, "--days", "2", "--late", "0.01", "--anew")
+    assert result.exit_code == 0, result.output
+    assert "going on after 123 records" in result.output
+    assert (asked[0][0]["days"], asked[0][0]["late"], asked[0][1]) == (2.0, 0.01, True)
+    assert sends[0]["plan"].facts["end_ms"] == 1_790_000_000_000
+    assert sends[0]["resumed"] == Resumed(history, 123)  # type: ignore[arg-type]
+    assert history.over
+
+
+def test_a_backfill_that_was_interrupted_is_not_over(
+    sends: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class History:
+        def resume(self, options: dict[str, float], end_ms: int, *, anew: bool) -> Bookmark:
+            return Bookmark(options, end_ms)
+
+        def finish(self) -> None:
+            raise AssertionError
+
+    monkeypatch.setattr(commands, "transactions", lambda target, lane: nullcontext(History()))
+    failed = SendReport({(EVENTS, ""): 3}, 1, "gone", 1.0, 0.0, False)
+    monkeypatch.setattr(commands, "send", lambda *arguments, **options: failed)
+    assert invoke("backfill", *CLUSTER).exit_code == 1
+
+
+def test_a_line_of_progress_says_how_long_the_rest_takes() -> None:
+    page = io.StringIO()
+    with progress_display(Console(file=page, width=200)) as show:
+        show(Progress("backfill", 1_000, 10_000, 1_100, 10.0, 0.0, earlier_events=3_000))
+    assert page.getvalue() == "backfill: 4,000 of about 10,000 events, 110/s, at worst 0 ms late, about 0:01:00 left\n"

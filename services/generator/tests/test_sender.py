@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from millrace_generator.schedule import Rate
 from millrace_generator.sender import Failures, Sender
+from millrace_generator.sending import skip
 from millrace_generator.traffic import EVENTS, ORDERS, Fault, FaultKind, Record
 
 
@@ -139,6 +141,36 @@ def test_throttle_holds_everything_back_while_it_says_so() -> None:
     producer = FakeProducer(clock)
     Sender(producer, clock, throttle=lambda: clock.seconds < 103).send(records(3), "max")
     assert all(at >= 3 for at, _, _ in producer.taken)
+
+
+def test_settle_is_told_how_much_is_queued_whenever_nothing_is_in_between() -> None:
+    clock = FakeClock()
+    producer = FakeProducer(clock, room=700)
+    settled: list[tuple[int, int]] = []
+    sender = Sender(producer, clock, settle=lambda sent: settled.append((sent, len(producer.taken))))
+    assert sender.send(records(2_500), "max")
+    assert settled[0] == (0, 0)
+    assert {(1_000, 1_000), (2_000, 2_000)} <= set(settled)
+    assert all(sent == taken for sent, taken in settled)
+
+
+def test_settle_is_told_while_history_waits_too() -> None:
+    clock = FakeClock()
+    producer = FakeProducer(clock)
+    times: list[float] = []
+    sender = Sender(
+        producer, clock, throttle=lambda: clock.seconds < 103, settle=lambda sent: times.append(clock.seconds - 100)
+    )
+    sender.send(records(3), "max")
+    assert max(later - earlier for earlier, later in pairwise(times)) < 0.5
+
+
+def test_what_earlier_runs_have_sent_is_made_again_for_the_observers_only() -> None:
+    left, seen = iter(records(2_500)), list[Record]()
+    skipped = skip(left, 2_100, seen.extend)
+    assert skipped == {(EVENTS, ""): 2_100}
+    assert [record.value for record in seen] == [b"%d" % n for n in range(2_100)]
+    assert next(left).value == b"2100"
 
 
 def test_lane_is_appended_to_topics() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 from rich import progress as bars
@@ -34,8 +35,8 @@ def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
             bar.update(
                 task,
                 description=now.title,
-                completed=now.good_events,
-                total=max(now.expected_events, now.good_events),
+                completed=now.earlier_events + now.good_events,
+                total=max(now.expected_events, now.earlier_events + now.good_events),
                 pace=_pace(now),
             )
 
@@ -81,4 +82,13 @@ def _pace(now: Progress) -> str:
 
 
 def _line(now: Progress) -> str:
-    return f"{now.title}: {now.good_events:,} of about {now.expected_events:,} events, {_pace(now)}"
+    done = now.earlier_events + now.good_events
+    return f"{now.title}: {done:,} of about {now.expected_events:,} events, {_pace(now)}{_time_left(now)}"
+
+
+def _time_left(now: Progress) -> str:
+    """Return how long the rest takes at the pace so far; nothing while that cannot be said."""
+    left = now.expected_events - now.earlier_events - now.good_events
+    if left <= 0 or not now.good_events:
+        return ""
+    return f", about {timedelta(seconds=round(left * now.elapsed_seconds / now.good_events))} left"

@@ -1,69 +1,122 @@
 """How far the pipeline is behind, so that history can yield to it."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
+from millrace_common.groups import committed_offsets, onlooker
+from millrace_common.records import Partition
+from millrace_common.topology import Topology
 from millrace_generator.sending import Target
 from millrace_schemas import in_lane
 
-LIVE_LAG_RECORDS: Final = 5_000
-"""More than this many records waiting in the live lane, and history stops."""
-OWN_LAG_RECORDS: Final = 1_000_000
-"""The same for the lane that history goes through: it is there to be used, but not to be filled without end."""
+LIVE_BEHIND_SECONDS: Final = 0.5
+"""History stops while a live step has not committed what could be read this long ago: a few times its usual delay."""
+OWN_LAG_RECORDS: Final = 20_000
+"""Nor does it wait in its own lane: whatever waits there is worked off, at full speed, whoever it is to yield to."""
 
-_CHECK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 0.25
 _TIMEOUT_SECONDS: Final = 5.0
 _STEPS: Final[Mapping[str, str]] = {
     "millrace-ingest": "user-events",
     "millrace-enrich": "user-events.valid",
     "millrace-sessionize": "user-events.enriched",
 }
+_AWAY: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+
+Offsets = Mapping[Partition, int]
+
+
+class Behind:
+    """Whether groups have not committed yet what could be read a while ago. Pure, and no clock but the caller's."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        """Begin without a past."""
+        self._patience_seconds = patience_seconds
+        self._past: deque[tuple[float, Offsets]] = deque()
+
+    def __call__(self, now: float, ends: Offsets, committed: Offsets) -> bool:
+        """Take what can be read and what is committed now; a partition that was never committed counts for nothing."""
+        self._past.append((now, ends))
+        while len(self._past) > 1 and now - self._past[1][0] >= self._patience_seconds:
+            self._past.popleft()
+        then, ends_then = self._past[0]
+        return now - then >= self._patience_seconds and lag(ends_then, committed) > 0
+
+
+def lag(ends: Offsets, committed: Offsets) -> int:
+    """Return how many offsets are not committed; a partition that was never committed counts for nothing."""
+    return sum(max(0, end - committed[place]) for place, end in ends.items() if place in committed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    lane: str
+    consumer: Consumer
+    partitions: tuple[Partition, ...]
 
 
 class LagThrottle:
-    """Says once a second whether to wait for the pipeline; meant for `send`'s `throttle`."""
+    """Says a few times a second whether to wait for the pipeline; meant for `send`'s `throttle`."""
 
     def __init__(self, target: Target, lane: str, now: Callable[[], float]) -> None:
         """Prepare; `now` is monotonic seconds. Call `close` at the end."""
-        self._lanes = {"": LIVE_LAG_RECORDS} | ({lane: OWN_LAG_RECORDS} if lane else {})
+        self._client = {**target.kafka, "bootstrap.servers": target.bootstrap_servers}
+        self._admin = AdminClient({**self._client, "log_level": 0})
+        self._topology = Topology(
+            self._admin, isolation=IsolationLevel.READ_COMMITTED, timeout_seconds=_TIMEOUT_SECONDS
+        )
+        self._lane = lane
         self._now = now
+        self._behind = Behind(LIVE_BEHIND_SECONDS)
         self._checked = -_CHECK_SECONDS
         self._waiting = False
-        self._readers = {
-            (lane, step): Consumer(
-                {
-                    **target.kafka,
-                    "bootstrap.servers": target.bootstrap_servers,
-                    "group.id": in_lane(step, lane),
-                    "enable.auto.commit": False,
-                }
-            )
-            for lane in self._lanes
-            for step in _STEPS
-        }
+        self._steps: list[_Step] = []
+        self._closing = ExitStack()
 
     def __call__(self) -> bool:
-        """Return whether somebody is too far behind."""
+        """Return whether somebody is too far behind.
+
+        Raises:
+            KafkaException: the broker does not let us ask.
+        """
         if self._now() - self._checked >= _CHECK_SECONDS:
-            self._waiting = any(self._lag(lane, step) > self._lanes[lane] for lane, step in self._readers)
+            try:
+                self._waiting = self._look()
+            except KafkaException as error:
+                if error.args[0].code() not in _AWAY and not error.args[0].retriable():
+                    raise
+                self._waiting = True  # who does not answer has enough to do
             self._checked = self._now()
         return self._waiting
 
     def close(self) -> None:
         """Let the connections go."""
-        for reader in self._readers.values():
-            reader.close()
+        self._closing.close()
 
-    def _lag(self, lane: str, step: str) -> int:
-        """Return how many records the group has not committed; 0 if it has never committed, or nobody answers."""
-        reader, topic = self._readers[lane, step], in_lane(_STEPS[step], lane)
-        try:
-            metadata = reader.list_topics(topic, timeout=_TIMEOUT_SECONDS).topics[topic]
-            partitions = [TopicPartition(topic, number) for number in metadata.partitions]
-            committed = [place for place in reader.committed(partitions, timeout=_TIMEOUT_SECONDS) if place.offset >= 0]
-            ends = [reader.get_watermark_offsets(place, timeout=_TIMEOUT_SECONDS)[1] for place in committed]
-        except KafkaException:
-            return 0
-        return sum(end - place.offset for end, place in zip(ends, committed, strict=True))
+    def _look(self) -> bool:
+        self._steps = self._steps or self._find_steps()
+        ends = self._topology.ends([place for step in self._steps for place in step.partitions], _TIMEOUT_SECONDS)
+        committed: dict[str, dict[Partition, int]] = {"": {}, self._lane: {}}
+        for step in self._steps:
+            committed[step.lane] |= committed_offsets(step.consumer, step.partitions, _TIMEOUT_SECONDS)
+        live = self._behind(self._now(), ends, committed[""])
+        return live or (bool(self._lane) and lag(ends, committed[self._lane]) > OWN_LAG_RECORDS)
+
+    def _find_steps(self) -> list[_Step]:
+        found = self._admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        return [
+            _Step(
+                lane,
+                self._closing.enter_context(onlooker(self._client, in_lane(group, lane))),
+                tuple(Partition(in_lane(topic, lane), index) for index in found[in_lane(topic, lane)].partitions),
+            )
+            for lane in {"", self._lane}
+            for group, topic in _STEPS.items()
+            if in_lane(topic, lane) in found
+        ]

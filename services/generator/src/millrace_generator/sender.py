@@ -116,14 +116,16 @@ class Sender:
         observe: Observer = lambda records: None,
         progress: Callable[[float], None] = lambda elapsed_seconds: None,
         throttle: Callable[[], bool] = lambda: False,
+        settle: Callable[[int], None] = lambda sent: None,
     ) -> None:
-        """Prepare; `progress` gets the elapsed seconds after every chunk."""
+        """Prepare; `progress` gets the elapsed seconds after every chunk, `settle` what was handed over so far."""
         self._producer = producer
         self._clock = clock
         self._lane = lane
         self._observe = observe
         self._progress = progress
         self._throttle = throttle
+        self._settle = settle
         self._unobserved: deque[Sequence[Record]] = deque()
         self.sent: Counter[tuple[str, str]] = Counter()
         self.refused = Failures()
@@ -143,7 +145,7 @@ class Sender:
                     self.worst_lateness_seconds = max(self.worst_lateness_seconds, passed - due)
                 chunk = schedule.take(passed, _CHUNK_RECORDS)
                 self._hand_over(chunk)
-                self.sent.update((record.topic, record.fault.kind if record.fault else "") for record in chunk)
+                self.sent.update(map(kind_of, chunk))
                 self._unobserved.append(chunk)
                 if rate == "max" or len(self._unobserved) > _UNOBSERVED_CHUNKS:
                     self._observe(self._unobserved.popleft())
@@ -156,6 +158,7 @@ class Sender:
     def _wait_until(self, due: float, schedule: Schedule) -> bool:
         """Return True at the time `due`, False if a stop was asked for before."""
         while not self._clock.stopped():
+            self._settle(self.sent.total())
             now = self._clock.now()
             throttled = self._throttle()
             if now >= due and not throttled:
@@ -194,6 +197,11 @@ class Sender:
             else:
                 self.refused.note(error)
         return again
+
+
+def kind_of(record: Record) -> tuple[str, str]:
+    """Return what a record is counted as: its topic (without lane) and its fault's kind, empty if it has none."""
+    return record.topic, record.fault.kind if record.fault else ""
 
 
 def _topic(record: Record) -> str:

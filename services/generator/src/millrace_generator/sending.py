@@ -4,23 +4,26 @@ One idempotent producer and murmur2 partitions make the order of a partition the
 """
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaException, Producer
 
 from millrace_common.registry import SchemaRegistry
 from millrace_generator.errors import DeliveryError, InputError
 from millrace_generator.schedule import Rate
-from millrace_generator.sender import Clock, Failures, Observer, Sender, StoppableClock
+from millrace_generator.sender import Clock, Failures, Observer, Producing, Sender, StoppableClock, kind_of
 from millrace_generator.traffic import EVENTS, HARMLESS, TOPICS, FaultKind, Plan, Record, SchemaIds
 from millrace_schemas import in_lane, schema_text
 
 _METADATA_TIMEOUT_SECONDS: Final = 10.0
+_SKIPPED_AT_ONCE: Final = 1_000
 
-_PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
+PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
     "client.id": "millrace-generator",
     "enable.idempotence": True,
     "partitioner": "murmur2_random",  # where a JVM client would put the key
@@ -42,9 +45,29 @@ class Target:
     kafka: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Settling(Producing, Protocol):
+    """A producer whose records become visible together with how many of the plan there are."""
+
+    def settle(self, sent: int, *, at_once: bool = False) -> None:
+        """Take note that the first `sent` records of the plan are queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A history that is gone on with.
+
+    Attributes:
+        through: what its records are sent through.
+        skip: how many records of the plan earlier runs have sent.
+    """
+
+    through: Settling
+    skip: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a send has come; records are those handed to the producer."""
+    """How far a send has come; records are those handed to the producer, `earlier_events` those of earlier runs."""
 
     title: str
     good_events: int
@@ -52,6 +75,7 @@ class Progress:
     records: int
     elapsed_seconds: float
     worst_lateness_seconds: float
+    earlier_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +122,7 @@ def send(  # noqa: PLR0913 - one call for everything a run may want
     progress: Callable[[Progress], None] = lambda progress: None,
     throttle: Callable[[], bool] = lambda: False,
     clock: Clock | None = None,
+    resumed: Resumed | None = None,
 ) -> SendReport:
     """Send `plan` and wait until the broker has acknowledged all of it.
 
@@ -112,6 +137,7 @@ def send(  # noqa: PLR0913 - one call for everything a run may want
         progress: called after every chunk of at most 1,000 records.
         throttle: asked between chunks; while it says True nothing is sent. Meant for rate "max".
         clock: the machine's clock; one's own makes the send stoppable.
+        resumed: send through this, without what earlier runs have sent; observers see that too, the report does not.
 
     Raises:
         InputError: a topic does not exist, or the broker does not answer.
@@ -122,7 +148,7 @@ def send(  # noqa: PLR0913 - one call for everything a run may want
     clock = clock or StoppableClock()
     schema_ids = _schema_ids(target)
     failures = Failures()
-    settings = {**_PRODUCER_SETTINGS, **target.kafka, "bootstrap.servers": target.bootstrap_servers}
+    settings = {**PRODUCER_SETTINGS, **target.kafka, "bootstrap.servers": target.bootstrap_servers}
     with _collecting_rarely(), closing(Producer({**settings, "on_delivery": failures.note})) as producer:
         watching = observers(_partition_counts(producer, lane))
 
@@ -139,17 +165,31 @@ def send(  # noqa: PLR0913 - one call for everything a run may want
                     records=sender.sent.total(),
                     elapsed_seconds=elapsed_seconds,
                     worst_lateness_seconds=sender.worst_lateness_seconds,
+                    earlier_events=_good(skipped, EVENTS),
                 )
             )
 
         upserts = Sender(producer, clock, lane=lane)
-        sender = Sender(producer, clock, lane=lane, observe=observe, progress=report, throttle=throttle)
+        through = producer if resumed is None else resumed.through
+        skipped: Counter[tuple[str, str]] = Counter()
+
+        def settle(sent: int) -> None:
+            if resumed is not None:
+                resumed.through.settle(resumed.skip + sent)
+
+        sender = Sender(through, clock, lane=lane, observe=observe, progress=report, throttle=throttle, settle=settle)
         try:
             complete = upserts.send(plan.upserts(schema_ids), "max")
             producer.flush()
+            records = plan.records(schema_ids)
+            if resumed is not None:
+                skipped = skip(records, resumed.skip, observe)
             start = clock.now()
-            complete = complete and sender.send(plan.records(schema_ids), rate)
-            producer.flush()
+            complete = complete and sender.send(records, rate)
+            if resumed is None:
+                producer.flush()
+            else:
+                resumed.through.settle(resumed.skip + sender.sent.total(), at_once=True)
         except KafkaException as error:
             message = f"the producer gave up: {error}"
             raise DeliveryError(message) from error
@@ -173,6 +213,16 @@ def _collecting_rarely() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def skip(records: Iterator[Record], count: int, observe: Observer) -> Counter[tuple[str, str]]:
+    """Make the first `count` of `records` again, for the observers only; return what they were."""
+    skipped: Counter[tuple[str, str]] = Counter()
+    while count > 0 and (chunk := list(islice(records, min(count, _SKIPPED_AT_ONCE)))):
+        skipped.update(kind_of(record) for record in chunk)
+        observe(chunk)
+        count -= len(chunk)
+    return skipped
 
 
 def _good(sent: Mapping[tuple[str, str], int], topic: str) -> int:
