@@ -105,7 +105,7 @@ def write_report(page: Path, result: Mapping[str, Any]) -> None:
     """Put `result` beside those of other arms, and write the page that shows them all."""
     numbers = page.with_suffix(".json")
     results = json.loads(numbers.read_text(encoding="utf-8")) if numbers.exists() else {}
-    results[f"{result['arm']} {result['form']}"] = {**result, "run": _circumstances()}
+    results[f"{result['arm']} {result['form']}"] = {**result, "run": circumstances()}
     numbers.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     page.write_text(render(results), encoding="utf-8")
 
@@ -138,7 +138,8 @@ def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _circumstances() -> dict[str, Any]:
+def circumstances() -> dict[str, Any]:
+    """Return when and on what this runs."""
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "system": f"{platform.system()} {platform.machine()}",
