@@ -171,7 +171,7 @@ good_values = st.tuples(good_data, st.sampled_from([EVENT_ID, OLDER_ID, NEWER_ID
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(good_values | st.sampled_from(BAD).map(lambda bad: (bad[1], bad[0])), max_size=40),
     st.integers(0, 3).map(bool),
@@ -190,7 +190,7 @@ def test_rows_and_rejects_are_the_run_exactly_and_in_order(
     assert [(reject.row, reject.reason) for reject in decoded.rejects] == dead
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(good_data, min_size=1, max_size=30))
 def test_the_uniform_path_and_the_mixed_path_agree(data: list[dict[str, Any]]) -> None:
     values = [avro_value(EVENT, EVENT_ID, datum) for datum in data]
@@ -203,7 +203,7 @@ def test_the_uniform_path_and_the_mixed_path_agree(data: list[dict[str, Any]]) -
     assert mixed.rows.tolist() == uniform.rows.tolist() == with_one_bad.rows.tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_flipped_bytes_never_raise_and_what_is_read_is_what_the_reference_reads(data: st.DataObject) -> None:
     damaged = bytearray(GOOD)
@@ -217,7 +217,7 @@ def test_flipped_bytes_never_raise_and_what_is_read_is_what_the_reference_reads(
         assert rows_of(decoded)[0] == avro_datum(EVENT, bytes(damaged))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.none() | st.binary(max_size=60), max_size=20))
 def test_arbitrary_bytes_never_raise(values: list[bytes | None]) -> None:
     decoded = decode(*values)
@@ -363,7 +363,7 @@ def test_no_registered_schema_stops_a_service(text: str) -> None:
     assert [reject.stage for reject in decoded.rejects] == [DECODE]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(good_data, max_size=20), st.integers(0, 20), st.sampled_from([EVENT_ID, *NAN_IDS]))
 def test_encoded_columns_say_what_the_reference_encodes(
     data: list[dict[str, Any]], skipped: int, schema_id: int

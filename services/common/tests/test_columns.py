@@ -1,7 +1,7 @@
 """Columns as numpy sees them, against what Python says of the same values; slices and nulls included."""
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace_common.columns import StringMap, Text, entries, list_lengths, list_rows
@@ -17,7 +17,6 @@ def words_of(text: str) -> list[int]:
     return [int.from_bytes(data[start : start + 8], "little") for start in range(0, len(data), 8)]
 
 
-@settings(deadline=None)
 @given(rows, cut)
 def test_words_are_the_bytes_of_each_row(strings: list[str | None], start: int) -> None:
     text, plain = Text(pa.array(strings, pa.string()).slice(start)), [string or "" for string in strings[start:]]
@@ -27,7 +26,6 @@ def test_words_are_the_bytes_of_each_row(strings: list[str | None], start: int) 
         assert text.word(number).tolist() == expected
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.lists(st.text("abc", min_size=20, max_size=20), min_size=1), cut)
 def test_words_of_equally_long_rows_come_at_once(length: int, strings: list[str], start: int) -> None:
     strings = [string[:length] for string in strings]
@@ -45,7 +43,6 @@ def test_rows_of_different_lengths_do_not_come_at_once() -> None:
     assert Text(pa.array(["a", "bb"])).words() is None
 
 
-@settings(deadline=None)
 @given(rows, texts.filter(bool), cut)
 def test_rows_equal_are_those_that_are(strings: list[str | None], wanted: str, start: int) -> None:
     column = pa.array([*strings, wanted], pa.string()).slice(start)
@@ -54,7 +51,6 @@ def test_rows_equal_are_those_that_are(strings: list[str | None], wanted: str, s
     ]
 
 
-@settings(deadline=None)
 @given(rows, cut)
 def test_rows_with_a_byte_are_those_that_have_it(strings: list[str | None], start: int) -> None:
     column = pa.array(strings, pa.string()).slice(start)
@@ -63,7 +59,6 @@ def test_rows_with_a_byte_are_those_that_have_it(strings: list[str | None], star
     ]
 
 
-@settings(deadline=None)
 @given(maps, texts.filter(bool), cut)
 def test_a_map_answers_like_a_dictionary(pairs: list[list[tuple[str, str]]], key: str, start: int) -> None:
     column = pa.array(pairs, pa.map_(pa.string(), pa.string())).slice(start)
@@ -72,7 +67,6 @@ def test_a_map_answers_like_a_dictionary(pairs: list[list[tuple[str, str]]], key
     assert StringMap(column, empty_is_null=True).get(key).to_pylist() == [value or None for value in expected]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=6), cut)
 def test_entries_of_lists_know_their_rows(lists: list[list[int]], start: int) -> None:
     column = pa.array(lists, pa.list_(pa.int64())).slice(start)

@@ -149,7 +149,6 @@ def schedules(count: int) -> settings:
     return settings(
         max_examples=count,
         stateful_step_count=50,
-        deadline=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )

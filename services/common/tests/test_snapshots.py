@@ -155,7 +155,7 @@ def test_a_truncated_snapshot_is_passed_over_with_a_warning(
         assert caplog.messages == ["snapshot is unreadable, trying the one before"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_flipped_bit_never_gives_another_state(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.getbasetemp() / "flipped"

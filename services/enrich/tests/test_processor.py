@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from bytewax.testing import TestingSink, TestingSource, run_main
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace_common.codec import Decoder, Encoder
@@ -71,7 +71,6 @@ garbage = st.binary().map(lambda data: Record(data, None, 0, T0_MS))
 logs = st.lists(st.one_of(records, records, garbage), max_size=20).map(with_offsets)
 
 
-@settings(deadline=None)
 @given(logs, st.lists(st.integers(0, 20)))
 def test_every_record_is_forwarded_or_dead_whatever_the_batches(log: list[Record], borders: list[int]) -> None:
     processor = new_processor()
@@ -85,7 +84,6 @@ def test_every_record_is_forwarded_or_dead_whatever_the_batches(log: list[Record
     assert dead == [(r.row, r.reason) for r in whole.rejects]
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names, values, max_size=9))
 def test_an_event_says_what_its_properties_say(properties: dict[str, str]) -> None:
     (output,) = outcome(new_processor(), polled(TOPIC, [record(properties=properties)])).outputs

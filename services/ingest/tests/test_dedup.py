@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace_ingest.dedup import SNAPSHOT_SCHEMA, SeenIds
@@ -57,7 +57,6 @@ def add(seen: SeenIds, log: list[tuple[int, int]], home: str = "spread") -> list
     return found
 
 
-@settings(deadline=None)
 @given(logs, st.lists(st.integers(0, 120)), homes, st.sampled_from([0, 1, WINDOW_MS]))
 def test_any_batch_borders_find_the_duplicates_of_the_plain_rule(
     log: list[tuple[int, int]], borders: list[int], home: str, window_ms: int
@@ -67,7 +66,6 @@ def test_any_batch_borders_find_the_duplicates_of_the_plain_rule(
     assert found == duplicates(log, window_ms)
 
 
-@settings(deadline=None)
 @given(logs, st.integers(0, 120), homes)
 def test_a_restored_snapshot_goes_on_like_the_original(log: list[tuple[int, int]], at: int, home: str) -> None:
     seen = SeenIds(WINDOW_MS)
@@ -84,7 +82,6 @@ def replayed(log: list[tuple[int, int]], home: str) -> list[dict[str, int]]:
     return rows
 
 
-@settings(deadline=None)
 @given(logs, st.integers(0, 120))
 def test_replaying_one_window_of_log_rebuilds_the_state_exactly(log: list[tuple[int, int]], at: int) -> None:
     log = list(
@@ -189,7 +186,6 @@ def test_a_window_the_time_marks_cannot_hold_is_refused(window_ms: int) -> None:
 texts = st.text(max_size=80)
 
 
-@settings(deadline=None)
 @given(st.lists(texts, min_size=1), st.data())
 def test_a_fingerprint_depends_on_its_own_row_alone(strings: list[str], data: st.DataObject) -> None:
     together = fingerprints([pa.array(strings)])
@@ -198,7 +194,6 @@ def test_a_fingerprint_depends_on_its_own_row_alone(strings: list[str], data: st
     assert (together.high[row], together.low[row]) == (alone.high[0], alone.low[0])
 
 
-@settings(deadline=None)
 @given(st.sets(texts))
 def test_different_strings_have_different_fingerprints(strings: set[str]) -> None:
     found = fingerprints([pa.array(sorted(strings), pa.string())])

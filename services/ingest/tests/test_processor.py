@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 from bytewax.testing import TestingSink, TestingSource, run_main
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace_common.codec import Decoder
@@ -126,13 +126,11 @@ def fresh() -> IngestProcessor:
     return processor
 
 
-@settings(deadline=None)
 @given(logs, st.lists(st.integers(0, 40)))
 def test_batch_borders_change_nothing(log: list[Record], borders: list[int]) -> None:
     assert process(fresh(), log, borders) == process(fresh(), log, [])
 
 
-@settings(deadline=None)
 @given(logs, st.integers(0, 40), st.integers(0, 40))
 def test_snapshot_and_muted_replay_equal_never_having_stopped(
     log: list[Record], snapshot_at: int, crash_at: int
@@ -149,7 +147,6 @@ def test_snapshot_and_muted_replay_equal_never_having_stopped(
     assert process(after, log[crash_at:], []) == [entry for entry in whole if entry[1] >= crash_at]
 
 
-@settings(deadline=None)
 @given(logs)
 def test_forwarded_records_are_the_originals(log: list[Record]) -> None:
     result = outcome(fresh(), polled("user-events", log))

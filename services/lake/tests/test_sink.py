@@ -377,7 +377,7 @@ def rows_of(spec: TableSpec) -> Rows:
     return lambda good: pa.RecordBatch.from_arrays([column(field, good) for field in spec.schema], schema=spec.schema)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     borders=st.lists(st.integers(1, 39), max_size=8).map(lambda cuts: sorted({0, 40, *cuts})),
     commits=st.sets(st.integers(0, 9)),

@@ -122,13 +122,13 @@ BORDERS = st.lists(st.integers(0, 40), max_size=40)
 RESTARTS = st.lists(st.booleans(), max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(), BORDERS, RESTARTS)
 def test_columns_agree_with_the_reference_in_every_field(log: Log, borders: list[int], restarts: list[bool]) -> None:
     assert by_columns(log, borders, restarts) == by_reference(log)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), BORDERS)
 def test_the_walked_path_agrees_with_the_vectorised_one(log: Log, borders: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def specification() -> ModuleType:
 
 
 @pytest.mark.skipif(not SPEC.exists(), reason=f"{SPEC} is not there")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), BORDERS)
 def test_columns_agree_with_the_executable_specification(
     specification: ModuleType, log: Log, borders: list[int]
@@ -319,7 +319,7 @@ def run(log: Log, actions: Sequence[tuple[str, int, bool]]) -> Cluster:
     return cluster
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(), ACTIONS)
 def test_crashes_and_replays_change_nothing(log: Log, actions: list[tuple[str, int, bool]]) -> None:
     cluster = run(log, actions)

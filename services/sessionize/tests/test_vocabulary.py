@@ -26,13 +26,13 @@ def in_and_out(columns: list[list[str | None]]) -> None:
     assert len(set(seen.values())) == len(seen)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(COLUMNS)
 def test_strings_come_back(columns: list[list[str | None]]) -> None:
     in_and_out(columns)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(COLUMNS, st.sampled_from([0, 5, 2**63]))
 def test_strings_with_one_hash_are_told_apart(columns: list[list[str | None]], one_hash: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +74,7 @@ def test_the_hash_is_keyed_and_covers_every_byte() -> None:
 RUNS = st.lists(st.dictionaries(st.integers(0, 4), st.lists(st.integers(0, 2**31 - 1), max_size=40)), max_size=10)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RUNS, st.sets(st.integers(0, 4)))
 def test_lists_give_their_distinct_values(runs: list[dict[int, list[int]]], cleared: set[int]) -> None:
     lists = ValueLists()
