@@ -10,13 +10,14 @@ from confluent_kafka import KafkaError
 from prometheus_client import REGISTRY
 
 from millrace_common.assignments import Assignments
+from millrace_common.consumers import close, consumer_properties
 from millrace_common.errors import FencedError, StartupError
 from millrace_common.memory_kafka import MemoryConsumer, MemoryKafka, MemoryMessage, MemoryTopology, Produced, failure
 from millrace_common.positions import GroupPositions, metadata_text
 from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, SourceItem, Tick
 from millrace_common.restoring import Replay
 from millrace_common.snapshots import Snapshot, SnapshotStore
-from millrace_common.source import GroupConfig, GroupSource, close, consumer_properties
+from millrace_common.source import GroupConfig, GroupSource
 
 FIRST, SECOND = Partition("in", 0), Partition("in", 1)
 OTHER = Partition("other", 0)

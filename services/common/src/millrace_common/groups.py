@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer
 
+from millrace_common.consumers import consumer_properties
 from millrace_common.positions import GroupPositions
 from millrace_common.records import Partition
-from millrace_common.source import consumer_properties
 
 
 @contextmanager

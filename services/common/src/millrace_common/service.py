@@ -19,6 +19,7 @@ from millrace_common import failpoints, logs, metrics
 from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import Decoder, Encoder, RowEncoder
+from millrace_common.consumers import OnCommit, close, consumer_properties
 from millrace_common.errors import MillraceError, RegistryUnavailableError
 from millrace_common.health import HealthServer
 from millrace_common.positions import GroupPositions, Positions
@@ -27,7 +28,7 @@ from millrace_common.restoring import Replay
 from millrace_common.settings import ServiceSettings, load
 from millrace_common.sink import SinkConfig, TransactionalSink
 from millrace_common.snapshots import SnapshotStore, SnapshotWriter
-from millrace_common.source import GroupConfig, GroupSource, OnCommit, close, consumer_properties
+from millrace_common.source import GroupConfig, GroupSource
 from millrace_common.topology import Topology, refuse_uneven_topics
 from millrace_common.traces import Traces
 from millrace_common.transactions import producer_properties

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from millrace_common import metrics
 from millrace_common.assignments import Assignments
+from millrace_common.consumers import OnCommit, new_consumer
 from millrace_common.errors import FencedError, StartupError
 from millrace_common.positions import Positions
 from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, Revoked, SourceItem, Span, Tick
@@ -50,44 +51,6 @@ class GroupConfig:
     batch_max_records: int
 
 
-def consumer_properties(
-    client: Mapping[str, str | int], group: str, *, protocol: str, session_timeout_seconds: float
-) -> dict[str, str | int]:
-    """Return the librdkafka properties of a group member that reads committed records and commits nothing by itself."""
-    properties: dict[str, str | int] = dict(client) | {
-        "group.id": group,
-        "group.protocol": protocol,
-        "isolation.level": "read_committed",
-        "enable.auto.commit": "false",
-        "enable.auto.offset.store": "false",
-        # Each assignment names its offsets, so a reset only ever means that input was lost.
-        "auto.offset.reset": "error",
-        "enable.partition.eof": "true",
-        # The default of 1 s throttles catching up about tenfold.
-        "fetch.queue.backoff.ms": 5,
-        "fetch.wait.max.ms": 100,
-        # Bounds what waits in memory, whatever the number of partitions.
-        "queued.max.messages.kbytes": 8_192,
-        "fetch.max.bytes": 8_388_608,
-        "fetch.message.max.bytes": 4_194_304,
-    }
-    if protocol == "classic":
-        properties |= {
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": int(session_timeout_seconds * 1000),
-            "heartbeat.interval.ms": int(session_timeout_seconds * 1000 / 5),
-        }
-    return properties
-
-
-OnCommit = Callable[[KafkaError | None, Sequence[TopicPartition]], None]
-"""Called in a poll when a commit was answered or given up."""
-
-
-def _make_consumer(properties: dict[str, Any]) -> Consumer:
-    return Consumer(properties, logger=logging.getLogger("librdkafka"))
-
-
 @dataclass(slots=True)
 class _Cursor:
     """Where one owned partition stands."""
@@ -119,7 +82,7 @@ class GroupSource(bytewax.inputs.DynamicSource[SourceItem]):
     replay: Replay | None = None
     traces: Traces | None = None
     clock: Callable[[], float] = time.time
-    make_consumer: Callable[[dict[str, Any]], Consumer] = _make_consumer
+    make_consumer: Callable[[dict[str, Any]], Consumer] = new_consumer
     on_commit: OnCommit | None = None
     consumer: Consumer = field(init=False)
 
@@ -434,11 +397,3 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         items: list[SourceItem] = list(self._ahead)
         self._ahead.clear()
         return items
-
-
-def close(consumer: Consumer) -> None:
-    """Leave the group: partitions are handed over at once instead of after the session timeout."""
-    try:
-        consumer.close()
-    except (KafkaException, RuntimeError) as error:
-        _log.warning("the consumer did not close", extra={"error": str(error)})

@@ -13,13 +13,14 @@ from confluent_kafka import Producer
 from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import RowEncoder
+from millrace_common.consumers import close
 from millrace_common.memory_kafka import MemoryConsumer, MemoryGroup, MemoryProducer, MemoryTopology
 from millrace_common.positions import GroupPositions
 from millrace_common.records import Partition, SourceItem
 from millrace_common.restoring import Replay
 from millrace_common.sink import SinkConfig, TransactionalSink
 from millrace_common.snapshots import Snapshot, SnapshotStore, SnapshotWriter
-from millrace_common.source import GroupConfig, GroupSource, close
+from millrace_common.source import GroupConfig, GroupSource
 from millrace_common.transactions import TransactionalProducer
 from millrace_schemas import schema_text
 from simulated_network import SimulatedKafka

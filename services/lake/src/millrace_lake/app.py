@@ -9,9 +9,10 @@ from bytewax.dataflow import Dataflow
 from confluent_kafka import Consumer, Producer
 
 from millrace_common.brake import Brake
+from millrace_common.consumers import consumer_properties
 from millrace_common.positions import GroupPositions
 from millrace_common.service import Parts, run
-from millrace_common.source import GroupSource, consumer_properties
+from millrace_common.source import GroupSource
 from millrace_common.transactions import producer_properties
 from millrace_lake.dead_letters import GROUP, KafkaDeadLetters
 from millrace_lake.flow import build_flow
