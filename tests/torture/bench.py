@@ -46,12 +46,12 @@ FAULTS: Final = Faults(
 _SNAPSHOT_SECONDS: Final = 2
 # All sessions of this window are over when it ends: gap and allowed lateness are 35 minutes together.
 _SHOP_ENDED_BEFORE: Final = timedelta(minutes=40)
-# A whole day, so that events held back for up to 90 minutes of it come in the least time too, whatever the hour.
-_SHOP_TIME: Final = timedelta(days=1)
+# So long that events held back for up to 90 minutes of it come in the least time too, whatever the hour.
+_SHOP_TIME: Final = timedelta(days=2)
 # ingest takes what is at most 7 days old.
 _LONGEST_SHOP_TIME: Final = timedelta(days=6)
 # Traffic is planned for so many times the least length, and stopped when the faults are over.
-_PLENTY: Final = 5
+_PLENTY: Final = 10
 _PATIENCE_SECONDS: Final = 120.0
 
 
