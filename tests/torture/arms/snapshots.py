@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ _PARTITIONS: Final = 4
 def spoil_snapshots(bench: Bench) -> None:
     """Kill stateful services and spoil what they left; then let the store be unwritable while they work."""
     store = bench.stack.work_dir / "state"
+    spoilt: dict[Path, int] = {}
     for damage, said in (
         (_delete_all, None),
         (_truncate_newest, "snapshot is unreadable"),
@@ -31,10 +33,11 @@ def spoil_snapshots(bench: Bench) -> None:
     ):
         for name in _STATEFUL:
             folder = store / name
-            bench.until(partial(_has_snapshots, folder), f"{name} wrote no snapshots")
+            bench.until(partial(_has_snapshots, folder, spoilt), f"{name} wrote no snapshots")
             said_before = _said(bench, name, said)
             began = time.monotonic()
             bench.kill([name], signal.SIGKILL)
+            spoilt |= {path.parent: int(path.stem) for path in newest(folder)}
             damage(folder)
             bench.stack.wait_ready()
             bench.recoveries_seconds.append(time.monotonic() - began)
@@ -53,8 +56,9 @@ def newest(folder: Path) -> list[Path]:
     return list(latest.values())
 
 
-def _has_snapshots(folder: Path) -> bool:
-    return len(newest(folder)) >= _PARTITIONS
+def _has_snapshots(folder: Path, spoilt: Mapping[Path, int]) -> bool:
+    """Return whether there are snapshots behind those that were spoilt before."""
+    return sum(int(path.stem) > spoilt.get(path.parent, -1) for path in newest(folder)) >= _PARTITIONS
 
 
 def _delete_all(folder: Path) -> None:
