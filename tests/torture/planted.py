@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from millrace_common import service, source
+from millrace_common import consumers, service
 from millrace_enrich.__main__ import main
 
 _consumers: Final[list[Consumer]] = []
@@ -32,5 +32,5 @@ class _CarelessProducer(Producer):  # type: ignore[misc]  # the client has no ty
 
 
 if __name__ == "__main__":
-    with patch.object(source, "Consumer", _KnownConsumer), patch.object(service, "Producer", _CarelessProducer):
+    with patch.object(consumers, "Consumer", _KnownConsumer), patch.object(service, "Producer", _CarelessProducer):
         main()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Final
 
@@ -19,6 +20,7 @@ from millrace_sessionize.processor import decoding
 from millrace_sessionize.settings import SessionizeSettings
 from millrace_sessionize.snapshot import STATE_VERSION as SESSIONIZE_STATE_VERSION
 
+STATEFUL: Final = ("ingest", "sessionize")
 _GENERATION: Final = 1
 _NEWEST: Final = 2**62
 
@@ -38,6 +40,15 @@ class _Service:
     topics: Sequence[str]
     state_version: int
     step: Callable[[SourceItem], Sequence[SinkItem]]
+
+
+def newest_snapshots(state: Path) -> dict[str, int]:
+    """Return the offset of the newest snapshot of each `service/topic/partition` under `state`."""
+    newest: dict[str, int] = {}
+    for path in state.glob("*/*/*/*.arrow"):
+        place = path.parent.relative_to(state).as_posix()
+        newest[place] = max(newest.get(place, 0), int(path.stem))
+    return newest
 
 
 def rebuilt_differently(stack: Stack) -> list[str]:

@@ -1,7 +1,6 @@
 """A torture that finds nothing may be blind: a fault planted on purpose has to be found."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ import pytest
 import planted
 from arms.arm import Arm, run
 from bench import SHORT, Bench
-from millrace_common.failpoints import Aim, Failpoint
+from millrace_common.failpoints import LAST_WORDS, Aim, Failpoint
 from millrace_local.services import Service
 
 pytestmark = pytest.mark.torture
@@ -27,16 +26,12 @@ def _careless(service: Service) -> Service:
 def die_once_with_the_fault(bench: Bench) -> None:
     """Let a careless enrich work for 20 commits and die in the last, then go on with the sound one."""
     sound = bench.stack.services()
-    deaths = bench.state(_TITLE).restarts
+    killed = bench.said(_TITLE, LAST_WORDS)
     bench.stack.set_services([_careless(service) if service.title == _TITLE else service for service in sound])
-    bench.until(partial(_died, bench, deaths), f"{_TITLE} did not die")
+    bench.until(lambda: bench.said(_TITLE, LAST_WORDS) > killed, f"{_TITLE} did not die")
     bench.stack.set_services(sound)
     bench.struck[f"{_EDGE} {_TITLE}"] += 1
     bench.stack.wait_ready()
-
-
-def _died(bench: Bench, deaths: int) -> bool:
-    return bench.state(_TITLE).restarts > deaths
 
 
 def test_offsets_committed_outside_the_transaction_are_found(tmp_path: Path) -> None:

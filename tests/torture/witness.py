@@ -17,6 +17,7 @@ from millrace_local.probes import quiet_admin
 from millrace_local.reading import Library, runs
 from millrace_local.services import SERVICES
 from millrace_local.stack import Stack, wait_until
+from rebuild import newest_snapshots
 
 _POLL_SECONDS: Final = 0.25
 _CATCH_UP_SECONDS: Final = 60.0
@@ -152,10 +153,7 @@ class Witness:
                         latest[place] = committed.offset
 
     def _look_at_snapshots(self) -> None:
-        newest: dict[str, int] = {}
-        for path in self._state.glob("*/*/*/*.arrow"):
-            place = path.parent.relative_to(self._state).as_posix()
-            newest[place] = max(newest.get(place, 0), int(path.stem))
+        newest = newest_snapshots(self._state)
         for place, before in self._newest_snapshots.items():
             if newest.get(place, 0) < before:
                 self._problems.append(f"the newest snapshot of {place} went back from {before} to {newest.get(place)}")

@@ -12,7 +12,7 @@ from bench import Bench, Form, Traffic, running_stack
 from millrace_generator import Plan
 from millrace_local.draining import close_sessions, wait_until_through
 from millrace_local.stack import Stack
-from rebuild import rebuilt_differently
+from rebuild import STATEFUL, newest_snapshots, rebuilt_differently
 from tables import table_problems
 from verdict import judge
 from witness import Witness
@@ -126,6 +126,7 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int, previous: Pa
             bench.until(traffic.begun, "no traffic")
             for arm in arms:
                 arm.strike(bench)
+            _wait_for_snapshots(bench)
             report = traffic.finish()
             for arm in arms:
                 arm.end(bench)
@@ -158,3 +159,15 @@ def run(arms: Sequence[Arm], form: Form, work_dir: Path, seed: int, previous: Pa
         seconds=round(time.monotonic() - began, 1),
         problems=[*quiet, *seen, *rebuilt, *verdict.problems, *in_logs],
     )
+
+
+def _wait_for_snapshots(bench: Bench) -> None:
+    """Let the traffic flow until every service with state has written it down after the last fault."""
+    state = bench.stack.work_dir / "state"
+    before = newest_snapshots(state)
+
+    def written() -> bool:
+        newer = [place for place, offset in newest_snapshots(state).items() if offset > before.get(place, -1)]
+        return all(any(place.startswith(f"{name}/") for place in newer) for name in STATEFUL)
+
+    bench.until(written, "the services write no snapshots after the faults")
