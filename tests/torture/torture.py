@@ -24,8 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from arms import ARMS
-from arms.arm import run
+from arms import ARMS, short_groups
+from arms.arm import Arm, run
 from bench import LONG, SHORT
 from millrace_common.errors import MillraceError
 from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
@@ -68,30 +68,38 @@ def main() -> int:
     arguments = parser.parse_args()
     form = LONG if arguments.long else SHORT
     held = True
-    for arm in ARMS:
-        if form.name not in arm.forms or (arguments.arm and arm.name not in arguments.arm):
+    for group in short_groups() if form is SHORT else [(arm,) for arm in ARMS if form.name in arm.forms]:
+        arms = [arm for arm in group if _is_wanted(arm, arguments.arm, arguments.previous)]
+        if not arms:
             continue
-        if arm.needs_previous and arguments.previous is None:
-            print(f"{arm.name} needs --previous, and is left out", flush=True)
-            continue
-        reason = arm.lacks()
-        if reason is not None:
-            print(f"{arm.name} is left out, this machine cannot do it: {reason}", flush=True)
-            continue
-        work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arm.name}-"))
-        print(f"{arm.name} ({form.name}) in {work_dir}", flush=True)
+        title = " + ".join(arm.name for arm in arms)
+        work_dir = Path(tempfile.mkdtemp(prefix=f"torture-{arms[0].name}-"))
+        print(f"{title} ({form.name}) in {work_dir}", flush=True)
         try:
-            result = run([arm], form, work_dir / "stack", arguments.seed, arguments.previous)
+            result = run(arms, form, work_dir / "stack", arguments.seed, arguments.previous)
         except MillraceError as error:
-            print(f"{arm.name} could not be finished: {error}", flush=True)
+            print(f"{title} could not be finished: {error}", flush=True)
             held = False
             continue
         print(json.dumps(asdict(result), indent=2), flush=True)
         held = held and not result.problems
         if arguments.report is not None:
-            previous = _release_of(arguments.previous) if arm.needs_previous else {}
+            previous = _release_of(arguments.previous) if any(arm.needs_previous for arm in arms) else {}
             write_report(arguments.report, {**asdict(result), **previous})
     return 0 if held else 1
+
+
+def _is_wanted(arm: Arm, names: Sequence[str] | None, previous: Path | None) -> bool:
+    """Return whether `arm` was asked for and can be run; say why not."""
+    if names and arm.name not in names:
+        return False
+    if arm.needs_previous and previous is None:
+        print(f"{arm.name} needs --previous, and is left out", flush=True)
+        return False
+    reason = arm.lacks()
+    if reason is not None:
+        print(f"{arm.name} is left out, this machine cannot do it: {reason}", flush=True)
+    return reason is None
 
 
 def _release_of(python: Path) -> dict[str, str]:
@@ -112,14 +120,19 @@ def write_report(page: Path, result: Mapping[str, Any]) -> None:
 
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page."""
-    lines = [_INTRODUCTION]
+    lines, order = [_INTRODUCTION], [arm.name for arm in ARMS]
     for form, title in ((LONG, "Long form"), (SHORT, "Short form")):
-        found = [results[f"{arm.name} {form.name}"] for arm in ARMS if f"{arm.name} {form.name}" in results]
+        found = [result for result in results.values() if result["form"] == form.name]
         if found:
+            found.sort(key=lambda result: order.index(result["arm"].split(" + ")[0]))
             lines += [f"## {title}\n", *_table(found), ""]
     lines.append("## What was done\n")
     lines += [f"- `{arm.name}`: {arm.about}{'' if 'short' in arm.forms else ' (long form only)'}." for arm in ARMS]
-    lines += ["", "Each row ran on its own; machine and versions of each are in [the numbers](reliability.json)."]
+    lines += [
+        "",
+        "Each row is one stack; the arms in a row struck it one after another. Machine and versions of each are in "
+        "[the numbers](reliability.json).",
+    ]
     return "\n".join(lines) + "\n"
 
 
