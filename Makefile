@@ -57,7 +57,7 @@ SCHEDULES ?= 20000
 simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory; some ten minutes
 	SCHEDULES=$(SCHEDULES) $(BIN)/pytest --timeout 0 services/common/tests/test_simulation.py
 
-torture: install ## Hurt a running pipeline in every way for half an hour, and write docs/reference/reliability.md
+torture: install ## Hurt a running pipeline in every way for more than an hour, and write docs/reference/reliability.md
 	$(BIN)/python tests/torture/torture.py --long --report docs/reference/reliability.md
 
 load: install ## Send a rush, and a history beside live traffic, and write docs/reference/load.md
