@@ -33,6 +33,8 @@ def kill_brokers(bench: Bench) -> None:
     }
     for _ in range(min(bench.form.rounds, _MOST_ROUNDS)):
         for fault, find in victims.items():
+            # Who coordinates is asked of brokers that have settled, or nobody may answer in time.
+            bench.until(partial(_all_in_sync, admin), "replicas do not catch up")
             _strike(bench, admin, kafka.process_name(find(admin)), signal.SIGKILL)
             bench.struck[fault] += 1
         for name in bench.stack.broker_names():
