@@ -69,6 +69,7 @@ class Form:
         least_seconds: traffic flows at least so long.
         rounds: how often each fault of an arm is repeated.
         outage_seconds: how long a dependency stays away.
+        silent_seconds: how long a partition gets no records.
     """
 
     name: str
@@ -76,10 +77,11 @@ class Form:
     least_seconds: float
     rounds: int
     outage_seconds: float
+    silent_seconds: float
 
 
-SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0)
-LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0)
+SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0, silent_seconds=25.0)
+LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0, silent_seconds=180.0)
 
 
 @dataclass(slots=True)
@@ -113,7 +115,9 @@ class Traffic:
             say the same, as the truth reads what the record is about.
     """
 
-    def __init__(self, stack: Stack, form: Form, seed: int, *, length: int, change: Callable[[Plan], Plan]) -> None:
+    def __init__(
+        self, stack: Stack, form: Form, seed: int, *, length: int, change: Callable[[Plan, Form], Plan]
+    ) -> None:
         """Begin to send what `change` makes of a plan for `length` arms."""
         self.truth = stack.work_dir / "truth.ndjson"
         self.sent = Sent()
@@ -121,7 +125,7 @@ class Traffic:
         self._clock = StoppableClock()
         self._began = time.monotonic()
         self._least_seconds = form.least_seconds
-        made = change(with_faults(_plan(form, seed, length), replace(FAULTS, seed=seed)))
+        made = change(with_faults(_plan(form, seed, length), replace(FAULTS, seed=seed)), form)
         plan = replace(made, records=lambda ids: (self.change_record(record) for record in made.records(ids)))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="traffic")
         self._report: Future[SendReport] = self._thread.submit(self._send, plan, stack, form.rate)
@@ -254,13 +258,13 @@ class Bench:
         """Let things be as they are for so long."""
         wait_until(lambda: False, seconds)
 
-    def until(self, done: Callable[[], bool], complaint: str) -> None:
-        """Wait for `done`.
+    def until(self, done: Callable[[], bool], complaint: str, *, after_seconds: float = 0.0) -> None:
+        """Wait for `done`, which cannot come before `after_seconds`.
 
         Raises:
             TortureError: it did not come about.
         """
-        if not wait_until(done, _PATIENCE_SECONDS):
+        if not wait_until(done, after_seconds + _PATIENCE_SECONDS):
             raise TortureError(complaint)
 
 

@@ -51,7 +51,7 @@ class Result:
     problems: Sequence[str]
 
 
-def _as_it_is(plan: Plan) -> Plan:
+def _as_it_is(plan: Plan, form: Form) -> Plan:
     return plan
 
 
@@ -89,7 +89,7 @@ class Arm:
     fires: Mapping[str, int]
     environment: Mapping[str, str] = field(default_factory=dict)
     running_stack: Callable[[Path, Mapping[str, str]], AbstractContextManager[Stack]] = running_stack
-    traffic: Callable[[Plan], Plan] = _as_it_is
+    traffic: Callable[[Plan, Form], Plan] = _as_it_is
     end: Callable[[Bench], None] = _nothing_more
     lacks: Callable[[], str | None] = _nothing
     forms: frozenset[str] = frozenset({"short", "long"})

@@ -14,7 +14,7 @@ import fastavro
 from prometheus_client.parser import text_string_to_metric_families
 
 from arms.arm import Arm
-from bench import Bench
+from bench import Bench, Form, TortureError
 from millrace_common.codec import HEADER_BYTES, RowEncoder
 from millrace_generator import Plan
 from millrace_generator.partitions import partition_for
@@ -28,14 +28,15 @@ _AHEAD_PARTITION: Final = 1
 _SILENT_PARTITION: Final = 2
 _STEADY_PARTITION: Final = 0
 _AHEAD: Final = timedelta(hours=1)
-# In the shop's time after the first event: 6 s in the short form, 12 s in the long one, for each hour.
+# In the shop's time after the first event: some 6 s in the short form, 12 s in the long one, for each hour.
 _AHEAD_FROM: Final = timedelta(hours=1)
 _AHEAD_UNTIL: Final = timedelta(hours=2)
 _SILENT_FROM: Final = timedelta(hours=1)
-_SILENT_UNTIL: Final = timedelta(hours=4, minutes=30)
 # Long enough for no other partition to seem idle while processes are killed, short enough for a test.
 _IDLE_SECONDS: Final = 10
 _IDLE_TIMEOUT: Final = "IDLE_TIMEOUT_SECONDS"
+# From the last record of the partition to its watermark's move, and to its being seen, more passes than the timeout.
+_SEEN_LATER_SECONDS: Final = 15
 # When the silent partition wakes, its watermark is five minutes behind the time of the advance. Events so far back are
 # not late then (gap 30 minutes), whatever was made before it was sent, and can be over soon after the end.
 _WOKEN_BACK: Final = timedelta(minutes=34, seconds=45)
@@ -50,8 +51,10 @@ def jump_clocks(bench: Bench) -> None:
     bench.kill_and_wait(["sessionize"], signal.SIGKILL)
     bench.until(partial(_has_idled, bench), "the idle partition keeps its watermark")
     bench.struck["idle partition moved its watermark"] += 1
+    idled = time.monotonic()
     bench.kill_and_wait(["sessionize"], signal.SIGKILL)
-    bench.until(lambda: _gauge(bench, _OPEN_SESSIONS).get(_SILENT_PARTITION, 0) > 0, "the idle partition does not wake")
+    bench.until(partial(_is_awake, bench), "the idle partition does not wake", after_seconds=bench.form.silent_seconds)
+    _see_silence(bench, time.monotonic() - idled)
     bench.struck["idle partition woke"] += 1
     bench.pause(2.0)
     # From here on only records move watermarks again: the end of the traffic is no idleness.
@@ -71,6 +74,18 @@ def _has_idled(bench: Bench) -> bool:
     return lag is not None and lag < _AHEAD.total_seconds()
 
 
+def _is_awake(bench: Bench) -> bool:
+    return _gauge(bench, _OPEN_SESSIONS).get(_SILENT_PARTITION, 0) > 0
+
+
+def _see_silence(bench: Bench, seconds: float) -> None:
+    """Count for how long the partition stayed silent after its watermark had moved."""
+    if seconds < bench.form.silent_seconds - _IDLE_SECONDS - _SEEN_LATER_SECONDS:
+        message = f"the idle partition woke after {seconds:.0f} s already"
+        raise TortureError(message)
+    bench.struck["second of silence after that"] += int(seconds)
+
+
 def _gauge(bench: Bench, name: str) -> dict[int, float]:
     """Return a metric of sessionize by partition; nothing while it does not answer."""
     page = fetch(bench.state("sessionize").spec.probe.target.removesuffix("/readyz") + "/metrics")
@@ -84,9 +99,17 @@ def _gauge(bench: Bench, name: str) -> dict[int, float]:
 
 @dataclass(slots=True)
 class _Clocks:
-    """Changes the times of events while records are made."""
+    """Changes the times of events while records are made.
+
+    Attributes:
+        schema_ids: of the registry.
+        silent_records: for so many records of all partitions, one gets none. Records are sent at a constant rate, and
+            as many hours of the shop are not: how long they take depends on the time of day.
+        now: epoch seconds.
+    """
 
     schema_ids: SchemaIds
+    silent_records: int
     now: Callable[[], float] = time.time
     _parsed: Any = field(init=False)
     _encoder: RowEncoder = field(init=False)
@@ -98,18 +121,20 @@ class _Clocks:
 
     def change(self, records: Iterator[Record]) -> Iterator[Record]:
         start_ms: int | None = None
+        sent = 0
+        silent_until: int | None = None
         for record in records:
-            if record.topic != EVENTS:
-                yield record
-                continue
             start_ms = record.at_ms if start_ms is None else start_ms
-            where = partition_for(record.key, _PARTITIONS)
+            changed: Record | None = record
+            where = partition_for(record.key, _PARTITIONS) if record.topic == EVENTS else None
             if where == _AHEAD_PARTITION:
-                yield self._ahead(record, start_ms)
+                changed = self._ahead(record, start_ms)
             elif where == _SILENT_PARTITION and record.at_ms >= start_ms + _SILENT_FROM // _MS:
-                yield from self._silent(record, record.at_ms < start_ms + _SILENT_UNTIL // _MS)
-            else:
-                yield record
+                silent_until = sent + self.silent_records if silent_until is None else silent_until
+                changed = None if sent < silent_until else self._woken(record)
+            if changed is not None:
+                sent += 1
+                yield changed
 
     def _ahead(self, record: Record, start_ms: int) -> Record:
         """Decide by the event's own time: a duplicate of it is changed likewise."""
@@ -119,13 +144,12 @@ class _Clocks:
         hurried = _AHEAD_FROM // _MS <= about.time_ms - start_ms < _AHEAD_UNTIL // _MS
         return self._at(record, about, about.time_ms + _AHEAD // _MS) if hurried else record
 
-    def _silent(self, record: Record, silent: bool) -> Iterator[Record]:
-        """Leave out everything while it is silent, and duplicates also after it: they repeat what was left out."""
-        repeats = record.fault is not None and record.fault.kind == FaultKind.DUPLICATE
-        if silent or repeats:
-            return
+    def _woken(self, record: Record) -> Record | None:
+        """Let events be of about now, and leave duplicates out: they repeat what was left out."""
+        if record.fault is not None and record.fault.kind == FaultKind.DUPLICATE:
+            return None
         about = record.about
-        yield (
+        return (
             self._at(record, about, int(self.now() * 1000) - _WOKEN_BACK // _MS) if isinstance(about, Event) else record
         )
 
@@ -140,10 +164,11 @@ class _Clocks:
         )
 
 
-def _with_wrong_clocks(plan: Plan) -> Plan:
+def _with_wrong_clocks(plan: Plan, form: Form) -> Plan:
+    silent_records = round(form.rate * form.silent_seconds)
     return replace(
         plan,
-        records=lambda schema_ids: _Clocks(schema_ids).change(plan.records(schema_ids)),
+        records=lambda schema_ids: _Clocks(schema_ids, silent_records).change(plan.records(schema_ids)),
         disorder=plan.disorder + _AHEAD,
     )
 
@@ -152,7 +177,7 @@ ARMS: Final = (
     Arm(
         "clocks",
         "events of one partition an hour ahead for an hour of theirs, and those behind them late; another partition "
-        "idle for longer than `IDLE_TIMEOUT_SECONDS`, and awake again; sessionize killed each time",
+        "idle beyond `IDLE_TIMEOUT_SECONDS` (for minutes in the long form), then awake; sessionize killed each time",
         jump_clocks,
         fires={
             "partition an hour ahead": 1,

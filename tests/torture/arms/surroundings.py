@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from arms.arm import Arm
-from bench import Bench, TortureError
+from bench import Bench, Form, TortureError
 from millrace_common.codec import HEADER_BYTES, Reason, frame
 from millrace_generator import Plan
 from millrace_generator.traffic import EVENTS, Event, Record, SchemaIds
@@ -79,7 +79,7 @@ def _without_registry(bench: Bench) -> Iterator[None]:
         control.apply([registry_spec, *(state.spec for state in states)], note)
 
 
-def without_unknown_schemas(plan: Plan) -> Plan:
+def without_unknown_schemas(plan: Plan, form: Form) -> Plan:
     """Leave out broken records with a schema id that nobody knows: for them alone ingest would have to wait."""
 
     def known(schema_ids: SchemaIds) -> Iterator[Record]:
