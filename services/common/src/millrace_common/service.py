@@ -1,5 +1,6 @@
 """Running a stream processor: from settings to real parts, through signals, to an exit code."""
 
+import gc
 import logging
 import os
 import sys
@@ -40,6 +41,9 @@ _CLIENT_LOG: Final = logging.getLogger("librdkafka")
 # An answer that got lost is missed after this: a client's default is a minute, in which a partition would stand still.
 # Joining a group may take longer and has a time of its own.
 _ANSWER_SECONDS: Final = 10.0
+# A run of records is some ten thousand objects, none of them in a cycle, gone a moment later. With Python's 700 the
+# collector would go through them, and through everything that was imported, several times a run.
+_OBJECTS_PER_COLLECTION: Final = 100_000
 # Beyond the transaction timeout, after which the broker settles a dead predecessor's transaction.
 _SETTLING_SECONDS: Final = 30.0
 
@@ -276,7 +280,9 @@ def _run(name: str, settings: S, build: Callable[[Parts, S], Dataflow], stopping
     )
     _log.info("starting", extra={"metrics_port": health.port, "instance": settings.instance, "lane": settings.lane})
     try:
-        run_main(build(parts, settings))  # type: ignore[no-untyped-call]  # Bytewax's Rust side has no types
+        flow = build(parts, settings)
+        _spare_the_collector()
+        run_main(flow)  # type: ignore[no-untyped-call]  # Bytewax's Rust side has no types
         parts.close()
     except BaseException:
         parts.abandon()
@@ -285,6 +291,13 @@ def _run(name: str, settings: S, build: Callable[[Parts, S], Dataflow], stopping
         health.close()
     _log.info("stopped cleanly")
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector run seldom, and leave alone what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
 
 def _first_of_ours(error: BaseException | None) -> MillraceError | None:
