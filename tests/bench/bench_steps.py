@@ -47,6 +47,7 @@ def ingest(runs: Sequence[Polled]) -> None:
     processor = IngestProcessor({"user-events": stream}, Limits(300_000, 0, 1_000), timedelta(hours=1))
     processor.drop_duplicates(Assigned(Partition("user-events", 0), 1, None))
     decoded = timed("ingest: decode", processor.decode, runs)
+    timed("ingest: decode, 1 % cut off", processor.decode, [with_cuts(run, 0.01) for run in runs])
     validated = timed("ingest: validate", processor.validate, decoded)
     timed("ingest: drop duplicates", processor.drop_duplicates, validated)
 
@@ -63,6 +64,15 @@ def enrich(runs: Sequence[Polled]) -> None:
     decoded = timed("enrich: decode", processor.decode, runs)
     enriched = timed("enrich: enrich", processor.enrich, decoded)
     timed("enrich: encode", processor.encode, enriched)
+
+
+def with_cuts(run: Polled, share: float) -> Polled:
+    """Return `run` with half a record in place of `share` of its records."""
+    records = list(run.records)
+    for row in range(0, len(records), round(1 / share)):
+        value = records[row].value() or b""
+        records[row] = Record(value[: len(value) // 2], b"key", row, T0_MS)
+    return Polled(run.span, records)
 
 
 def new_decoder() -> Decoder:

@@ -4,8 +4,8 @@ A frame is a zero byte, the writer schema's id (4 bytes, big endian) and the dat
 about fifty times faster than a per-record library, but it fails a whole list for one bad record and overlooks trailing
 bytes. So a run is decoded as if a frame were one Avro record, `{magic, id, value, end}`: the header needs no slicing,
 and `end` is a random sentinel appended to each frame, which comes out right only where the datum ended exactly at its
-last byte. What does not come out right is halved until the bad records are alone; a per-record decoder then says what
-is wrong with each.
+last byte. If the list is refused, a walk over its structure tells which records to leave out. If that does not tell,
+the list is halved until the bad ones are alone. A per-record decoder then says what is wrong with each.
 """
 
 import io
@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyruhvro
 
-from millrace_common import avro
+from millrace_common import avro, structure
+from millrace_common.columns import Bools, Int64s, rows_with_text
 from millrace_common.errors import RegistryUnavailableError
 from millrace_common.records import Decoded, Polled, Reject
 from millrace_common.registry import Schemas
@@ -127,6 +128,7 @@ class _Writer:
     problem: tuple[Reason, str] | None = None
     columns: pa.Schema | None = None
     framed: str | None = None
+    schema: Any = None
     parsed: Any = None
     extra_symbols: dict[str, frozenset[str]] | None = None
 
@@ -207,7 +209,7 @@ class Decoder:
                 rejects += (Reject(row, DECODE, *writer.problem) for row in members)
                 continue
             self._latest = writer
-            for columns, part_rows in self._halve(writer, values, members, rejects):
+            for columns, part_rows in self._decode_group(writer, values, members, rejects):
                 part, unknown = self._finish(writer, columns)
                 if unknown.any():
                     bad = np.flatnonzero(unknown)
@@ -234,49 +236,52 @@ class Decoder:
             return Reason.TOO_LARGE, f"{len(value)} bytes, {self._max_value_bytes} allowed"
         return None
 
-    def _halve(
+    def _decode_group(
         self, writer: _Writer, values: Sequence[bytes | None], rows: list[int], rejects: list[Reject]
     ) -> Iterable[tuple[pa.RecordBatch, list[int]]]:
-        """Yield the decodable parts of `rows`, in order, and append a reject for each of the others."""
+        """Yield the decodable parts of `rows`, all of one writer, and append a reject for each of the others."""
         frames = [values[row] or b"" for row in rows]
         decoded = self._decode_frames(writer, frames) if writer.framed is not None else None
-        if decoded is not None and decoded[1].all():
-            yield decoded[0], rows
-        elif decoded is not None:
-            good = decoded[1]
-            yield decoded[0].filter(pa.array(good)), [row for row, whole in zip(rows, good, strict=True) if whole]
-            for row in (row for row, whole in zip(rows, good, strict=True) if not whole):
-                yield from self._decode_alone(writer, values[row] or b"", row, rejects)
-        elif len(rows) == 1 or writer.framed is None:
-            for row in rows:
-                yield from self._decode_alone(writer, values[row] or b"", row, rejects)
+        if decoded is not None:
+            columns, good = decoded
+            yield columns.filter(pa.array(good)), [row for row, whole in zip(rows, good, strict=True) if whole]
+        elif writer.framed is None or len(rows) == 1:
+            good = np.zeros(len(rows), dtype=np.bool_)
         else:
-            middle = len(rows) // 2
-            yield from self._halve(writer, values, rows[:middle], rejects)
-            yield from self._halve(writer, values, rows[middle:], rejects)
+            good = _whole(writer, frames)
+            if good.all():  # it does not see what is wrong
+                middle = len(rows) // 2
+                yield from self._decode_group(writer, values, rows[:middle], rejects)
+                yield from self._decode_group(writer, values, rows[middle:], rejects)
+            elif good.any():
+                kept = [row for row, whole in zip(rows, good, strict=True) if whole]
+                yield from self._decode_group(writer, values, kept, rejects)
+        for row in (row for row, whole in zip(rows, good, strict=True) if not whole):
+            yield from self._decode_alone(writer, values[row] or b"", row, rejects)
 
-    def _decode_frames(
-        self, writer: _Writer, frames: Sequence[bytes]
-    ) -> "tuple[pa.RecordBatch, np.ndarray[Any, np.dtype[np.bool_]]] | None":
-        """Return the columns and which rows are whole datums of `writer`; None if any frame is unreadable."""
+    def _decode_frames(self, writer: _Writer, frames: Sequence[bytes]) -> tuple[pa.RecordBatch, Bools] | None:
+        """Return the columns and which rows are good datums of `writer`; None if it is not known which are."""
         sentinel = self._sentinel
         try:
             decoded = pyruhvro.deserialize_array([frame + sentinel for frame in frames], writer.framed)
         except Exception:  # any malformed record, without saying which; the caller finds out
             return None
         value = decoded.column(2)
-        # Decoding does not look at string bytes: https://arrow.apache.org/docs/format/Columnar.html wants UTF-8.
-        try:
-            value.validate(full=True)
-        except pa.ArrowInvalid:
-            return None
         header = int(np.frombuffer(writer.header[1:], dtype="<u4")[0])
-        whole = (
+        good: Bools = (
             (np.asarray(decoded.column(1)).view("<u4") == header)
             & (np.asarray(decoded.column(3)).view("<u8") == self._end)
             & ~np.asarray(decoded.column(0))
         )
-        return pa.RecordBatch.from_struct_array(value), whole
+        # Decoding does not look at string bytes: https://arrow.apache.org/docs/format/Columnar.html wants UTF-8.
+        try:
+            value.validate(full=True)
+        except pa.ArrowInvalid:
+            broken = rows_with_text(value, _not_utf8)
+            if not len(broken):
+                return None
+            good[broken] = False
+        return pa.RecordBatch.from_struct_array(value), good
 
     def _decode_alone(
         self, writer: _Writer, value: bytes, row: int, rejects: list[Reject]
@@ -297,9 +302,7 @@ class Decoder:
         else:
             yield columns, [row]
 
-    def _finish(
-        self, writer: _Writer, columns: pa.RecordBatch
-    ) -> "tuple[pa.RecordBatch, np.ndarray[Any, np.dtype[np.bool_]]]":
+    def _finish(self, writer: _Writer, columns: pa.RecordBatch) -> tuple[pa.RecordBatch, Bools]:
         """Return `columns` in the reader's shape, and which rows hold an enum symbol the reader does not know."""
         resolved = avro.resolve(columns, self._reader, self._target)
         unknown = np.zeros(resolved.num_rows, dtype=np.bool_)
@@ -347,9 +350,38 @@ class Decoder:
             header=header,
             columns=columns,
             framed=_framed(text, with_end=True) if avro.columnar(schema) else None,
+            schema=schema,
             parsed=fastavro.parse_schema(avro.without_logical_types(schema)),
             extra_symbols=symbols,
         )
+
+
+def _whole(writer: _Writer, frames: Sequence[bytes]) -> Bools:
+    """Return which frames look whole; all of them if that cannot be told."""
+    lengths = np.fromiter(map(len, frames), dtype=np.int64, count=len(frames))
+    ends = np.cumsum(lengths)
+    try:
+        return structure.whole(writer.schema, b"".join(frames), ends - lengths + HEADER_BYTES, ends)
+    except structure.NoVerdictError:
+        return np.ones(len(frames), dtype=np.bool_)
+
+
+def _not_utf8(strings: pa.StringArray) -> Int64s:
+    """Return the rows whose bytes are no UTF-8."""
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid:
+        texts = strings.view(pa.binary()).to_pylist()
+        return np.array([row for row, text in enumerate(texts) if text and not _is_utf8(text)], dtype=np.int64)
+    return np.empty(0, dtype=np.int64)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _framed(schema: str, *, with_end: bool) -> str:

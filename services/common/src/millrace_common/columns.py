@@ -1,5 +1,6 @@
 """Arrow columns as numpy sees them: bytes of strings, values of maps, without a Python object a row."""
 
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -102,6 +103,28 @@ def entries(lists: pa.Array, values: pa.Array) -> pa.Array:
     """Return the part of a list or map column's flat `values` that belongs to its rows; differs for slices only."""
     bounds = _bounds(lists)
     return values.slice(bounds[0], bounds[-1] - bounds[0])
+
+
+def any_of(rows: Sequence[Int64s]) -> Int64s:
+    """Return the union of several row lists, in order."""
+    found = [part for part in rows if len(part)]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+
+def rows_with_text(column: pa.Array, find: Callable[[pa.StringArray], Int64s]) -> Int64s:
+    """Return the rows that hold any string that `find` finds, however deep in structs, lists and maps."""
+    kind = column.type
+    if pa.types.is_string(kind):
+        return find(column)
+    if pa.types.is_struct(kind):
+        return any_of([rows_with_text(field, find) for field in column.flatten()])
+    if pa.types.is_map(kind):
+        found = any_of([rows_with_text(entries(column, part), find) for part in (column.keys, column.items)])
+        return np.unique(list_rows(column)[found]) if len(found) else found
+    if pa.types.is_list(kind):
+        found = rows_with_text(entries(column, column.values), find)
+        return np.unique(list_rows(column)[found]) if len(found) else found
+    return np.empty(0, dtype=np.int64)
 
 
 class StringMap:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from millrace_common.columns import Bools, Int64s, Text, entries, list_lengths, list_rows
+from millrace_common.columns import Bools, Int64s, Text, list_lengths, rows_with_text
 from millrace_common.records import Decoded, Reject
 from millrace_ingest.reasons import VALIDATE, Reason
 
@@ -114,19 +114,9 @@ def empty_strings(columns: Sequence[pa.Array]) -> Int64s:
 
 def strings_with_nul(column: pa.Array) -> Int64s:
     """Return the rows that hold a NUL character in any string of `column`, however deep in structs, lists and maps."""
-    kind = column.type
-    if pa.types.is_string(kind):
-        return Text(column).rows_with(0) if _has_nul(column) else np.empty(0, dtype=np.int64)
-    if pa.types.is_struct(kind):
-        return any_of([strings_with_nul(field) for field in column.flatten()])
-    if pa.types.is_map(kind):
-        inner = [strings_with_nul(entries(column, part)) for part in (column.keys, column.items)]
-        found = any_of(inner)
-        return np.unique(list_rows(column)[found]) if len(found) else found
-    if pa.types.is_list(kind):
-        found = strings_with_nul(entries(column, column.values))
-        return np.unique(list_rows(column)[found]) if len(found) else found
-    return np.empty(0, dtype=np.int64)
+    return rows_with_text(
+        column, lambda strings: Text(strings).rows_with(0) if _has_nul(strings) else np.empty(0, dtype=np.int64)
+    )
 
 
 def _has_nul(strings: pa.StringArray) -> bool:
@@ -137,12 +127,6 @@ def _has_nul(strings: pa.StringArray) -> bool:
     bounds = np.frombuffer(strings.buffers()[1], dtype=np.int32)
     written = np.frombuffer(data, dtype=np.uint8)[bounds[strings.offset] : bounds[strings.offset + len(strings)]]
     return bool(written.min(initial=1) == 0)
-
-
-def any_of(rows: Sequence[Int64s]) -> Int64s:
-    """Return the union of several row lists, in order."""
-    found = [part for part in rows if len(part)]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
 
 def timestamp_rules() -> tuple[Rule, Rule]:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace_common.columns import Int64s, StringMap, Text, list_lengths
+from millrace_common.columns import Int64s, StringMap, Text, any_of, list_lengths
 from millrace_ingest.addresses import not_addresses
-from millrace_ingest.checks import Batch, Rule, any_of, empty_strings, rows_of, strings_with_nul, timestamp_rules
+from millrace_ingest.checks import Batch, Rule, empty_strings, rows_of, strings_with_nul, timestamp_rules
 from millrace_ingest.fingerprints import Fingerprints, fingerprints
 from millrace_ingest.reasons import Reason
 
