@@ -24,14 +24,15 @@ def read_back(offset: int, metadata: str) -> Committed | None:
     watermark_ms=st.none() | st.integers(-(2**63), 2**63 - 1),
     topic_id=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40),
     brake=st.lists(st.integers(0, 10**9), max_size=24),
+    dead_offset=st.none() | st.integers(0, 2**63 - 1),
 )
 def test_metadata_comes_back_as_it_was_committed(
-    watermark_ms: int | None, topic_id: str | None, brake: list[int]
+    watermark_ms: int | None, topic_id: str | None, brake: list[int], dead_offset: int | None
 ) -> None:
-    text = metadata_text(watermark_ms, topic_id, brake)
+    text = metadata_text(watermark_ms, topic_id, brake, dead_offset)
     assert text.isascii()
     assert len(text) <= MAX_METADATA_BYTES
-    assert read_back(7, text) == Committed(7, watermark_ms, topic_id, tuple(brake))
+    assert read_back(7, text) == Committed(7, watermark_ms, topic_id, tuple(brake), dead_offset)
 
 
 @given(
@@ -43,11 +44,12 @@ def test_metadata_fits_the_broker_and_is_readable_whatever_was_counted(
     watermark_ms: int, brake: list[int], foreign: bytes
 ) -> None:
     counts = [*brake, *foreign] * 8
-    text = metadata_text(watermark_ms, "topic-id-of-22-letters", counts)
+    text = metadata_text(watermark_ms, "topic-id-of-22-letters", counts, 2**63 - 1)
     assert len(text.encode()) <= MAX_METADATA_BYTES
     found = read_back(7, text)
     assert found is not None
     assert (found.watermark_ms, found.topic_id) == (watermark_ms, "topic-id-of-22-letters")
+    assert found.dead_offset == 2**63 - 1
     kept = len(found.brake)
     assert list(found.brake) == counts[len(counts) - kept :]
     assert (len(counts) - kept) % 2 == 0
@@ -61,7 +63,20 @@ def test_watermark_zero_is_not_no_watermark() -> None:
 
 @pytest.mark.parametrize(
     "foreign",
-    ["", "set by hand", "[1, 2]", "null", "7", '"text"', '{"w": "soon"}', '{"b": 3}', '{"b": ["x"]}', "{", "\x7f\xff"],
+    [
+        "",
+        "set by hand",
+        "[1, 2]",
+        "null",
+        "7",
+        '"text"',
+        '{"w": "soon"}',
+        '{"b": 3}',
+        '{"b": ["x"]}',
+        '{"d": "7"}',
+        "{",
+        "\x7f\xff",
+    ],
 )
 def test_metadata_of_another_tool_says_nothing_but_its_offset_counts(foreign: str) -> None:
     assert read_back(9, foreign) == Committed(9)

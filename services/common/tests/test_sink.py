@@ -91,7 +91,9 @@ class Bench:
         for place in places:
             offset, metadata = self.kafka.committed.get(place, (0, "{}"))
             facts = json.loads(metadata)
-            committed[place] = Committed(offset, facts.get("w"), facts.get("t"), tuple(facts.get("b", ())))
+            committed[place] = Committed(
+                offset, facts.get("w"), facts.get("t"), tuple(facts.get("b", ())), facts.get("d")
+            )
         self.assignments.topic_ids = {"in": "id-of-in"}
         self.generations |= self.assignments.begin(committed)
         for place, at in committed.items():
@@ -322,7 +324,19 @@ def test_the_ledger_row_says_what_the_commit_did(bench: Bench) -> None:
 def test_commit_metadata_has_watermark_topic_id_and_brake(bench: Bench) -> None:
     bench.take(bench.outcome(0, 5, dead=2, watermark_ms=77))
     bench.writer.commit()
-    assert bench.metadata() == {"w": 77, "t": "id-of-in", "b": [5, 2]}
+    assert bench.metadata() == {"w": 77, "t": "id-of-in", "b": [5, 2], "d": 4}
+
+
+def test_a_commit_without_a_dead_record_keeps_the_offset_of_the_latest_one(bench: Bench) -> None:
+    bench.take(bench.outcome(0, 5, dead=2))
+    bench.writer.commit()
+    bench.take(bench.outcome(5, 1))
+    bench.writer.commit()
+    assert bench.metadata()["d"] == 4
+    bench.assign(FIRST)
+    bench.take(bench.outcome(6, 1))
+    bench.writer.commit()
+    assert bench.metadata()["d"] == 4
 
 
 def test_a_commit_without_a_new_watermark_keeps_the_one_before(bench: Bench) -> None:
@@ -620,7 +634,7 @@ def test_with_the_brake_off_an_idle_partition_forgets_what_it_was_told_about_the
     off = Bench(brake=Brake(1_000, 1.0), kafka=bench.kafka)
     rows = len(off.ledger())
     off.writer.commit()
-    assert off.metadata() == {"w": 77, "t": "id-of-in"}
+    assert off.metadata() == {"w": 77, "t": "id-of-in", "d": 399}
     assert off.kafka.committed[FIRST][0] == 400
     assert len(off.ledger()) == rows, "a ledger row about nothing"
     again = Bench(brake=Brake(1_000, 0.5), kafka=off.kafka)

@@ -9,6 +9,7 @@ from millrace_common.records import Partition, RawRecord, Reject
 # told otherwise) is never cut; the largest letter, with its key twice, is below the 8 MiB that the topic takes.
 MOST_VALUE_BYTES: Final = 4_194_304
 MOST_KEY_BYTES: Final = 1_048_576
+MOST_LETTER_BYTES: Final = 8_388_608
 _CUT: Final = "cut: "
 
 

@@ -41,21 +41,23 @@ class GroupPositions:
         return {Partition(answer.topic, answer.partition): _committed(answer) for answer in answers}
 
 
-def metadata_text(watermark_ms: int | None, topic_id: str | None, brake: Sequence[int]) -> str:
-    """Return commit metadata: JSON with watermark `w` (epoch ms), topic id `t`, brake counts `b`; ASCII.
+def metadata_text(
+    watermark_ms: int | None, topic_id: str | None, brake: Sequence[int], dead_offset: int | None = None
+) -> str:
+    """Return commit metadata: JSON with watermark `w` (epoch ms), topic id `t`, brake `b`, dead offset `d`; ASCII.
 
     It is never cut in the middle: nobody could read that. What does not fit are the brake's oldest blocks; its own
     counts always do, but those it was restored with may be another tool's. librdkafka has corrupted binary metadata
     (confluentinc/librdkafka#4649).
     """
     counts = list(brake)
-    while len(text := _json(watermark_ms, topic_id, counts)) > MAX_METADATA_BYTES and counts:
+    fields = {"w": watermark_ms, "t": topic_id, "b": counts, "d": dead_offset}
+    while len(text := _json(fields)) > MAX_METADATA_BYTES and counts:
         del counts[:2]
     return text
 
 
-def _json(watermark_ms: int | None, topic_id: str | None, brake: list[int]) -> str:
-    fields = {"w": watermark_ms, "t": topic_id, "b": brake}
+def _json(fields: Mapping[str, object]) -> str:
     return json.dumps({name: value for name, value in fields.items() if value not in (None, [])}, separators=(",", ":"))
 
 
@@ -68,10 +70,11 @@ def _committed(answer: TopicPartition) -> Committed | None:
         fields = {}
     if not isinstance(fields, dict):
         fields = {}
-    watermark, brake = fields.get("w"), fields.get("b", [])
+    watermark, brake, dead_offset = fields.get("w"), fields.get("b", []), fields.get("d")
     return Committed(
         offset=answer.offset,
         watermark_ms=watermark if isinstance(watermark, int) else None,
         topic_id=str(fields["t"]) if "t" in fields else None,
         brake=tuple(count for count in brake if isinstance(count, int)) if isinstance(brake, list) else (),
+        dead_offset=dead_offset if isinstance(dead_offset, int) else None,
     )

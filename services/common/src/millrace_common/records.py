@@ -219,12 +219,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a group has committed for a partition: the next offset to read, and the metadata stored with it."""
+    """What a group has committed for a partition: the next offset to read, and the metadata stored with it.
+
+    `dead_offset` is that of the latest record that became a dead letter; None: none did, as far as is known.
+    """
 
     offset: int
     watermark_ms: int | None = None
     topic_id: str | None = None
     brake: tuple[int, ...] = field(default=())
+    dead_offset: int | None = None
 
 
 Control = Assigned | Revoked | Replayed | Tick

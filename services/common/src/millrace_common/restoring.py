@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from millrace_common.dead_records import DeadRecords
 from millrace_common.errors import StartupError, UnavailableError
 from millrace_common.positions import Positions
 from millrace_common.records import Committed, Partition
@@ -28,11 +29,13 @@ class Replay:
         horizon: without a snapshot, records up to this much older than the committed watermark are read again; None:
             all that are kept.
         snapshot_interval: between two snapshots of a partition.
+        dead_records: tell which records of a replay were dead when they were processed; None: all are judged anew.
     """
 
     store: SnapshotStore
     horizon: timedelta | None
     snapshot_interval: timedelta
+    dead_records: DeadRecords | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from millrace_common.assignments import Assignments
 from millrace_common.brake import Brake
 from millrace_common.codec import Decoder, Encoder, RowEncoder
 from millrace_common.consumers import OnCommit, close, consumer_properties
+from millrace_common.dead_records import DeadRecords, letter_decoder
 from millrace_common.errors import MillraceError, RegistryUnavailableError
 from millrace_common.health import HealthServer
 from millrace_common.positions import GroupPositions, Positions
@@ -166,7 +167,18 @@ class Parts:
             make_positions=make_positions or (lambda consumer: GroupPositions(consumer, timeout_seconds)),
             stopping=self._stopping.is_set,
             on_commit=on_commit,
-            replay=Replay(store, state.horizon, timedelta(seconds=settings.snapshot_interval_seconds))
+            replay=Replay(
+                store,
+                state.horizon,
+                timedelta(seconds=settings.snapshot_interval_seconds),
+                DeadRecords(
+                    self.name,
+                    settings.topic("dead-letters"),
+                    self.topology,
+                    letter_decoder(self.registry, self.wait),
+                    lambda: Consumer(dict(client), logger=_CLIENT_LOG),
+                ),
+            )
             if store is not None and state is not None
             else None,
             traces=Traces(outputs or {}, self.topology, lambda: Consumer(dict(client), logger=_CLIENT_LOG)),

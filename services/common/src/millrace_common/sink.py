@@ -72,6 +72,7 @@ class _Range:
     counts: Counts = Counts()
     emitted: Counter[str] = field(default_factory=Counter)
     watermark_ms: int | None = None
+    dead_offset: int | None = None
     state: Snapshot | None = None
     opens_books: bool = False  # the partition's first row, even if it is about no record
 
@@ -135,6 +136,7 @@ class Transactions:
         self._records = 0
         self._positions: dict[Partition, int] = {}  # committed; where the next ledger row begins
         self._watermarks: dict[Partition, int | None] = {}
+        self._dead_offsets: dict[Partition, int | None] = {}
         self._rejected: Counter[tuple[str, str]] = Counter()
 
     def take(self, item: SinkItem) -> None:
@@ -147,7 +149,9 @@ class Transactions:
                 case Replayed() if self._assignments.is_current(item.partition, item.generation):
                     self._positions[item.partition] = item.offset
                     self._watermarks[item.partition] = item.watermark_ms
-                    self._resume(item.partition, self._assignments.committed[item.partition])
+                    committed = self._assignments.committed[item.partition]
+                    self._dead_offsets[item.partition] = committed.dead_offset if committed is not None else None
+                    self._resume(item.partition, committed)
                 case Tick() if self._assignments.is_current(item.partition, item.generation):
                     self._settle(item)
                 case Outcome() | Replayed() | Tick() | Assigned() | Revoked():
@@ -215,6 +219,7 @@ class Transactions:
                 self._produce(span.partition, output, held)
         if outcome.rejects:
             self._produce(span.partition, self._dead_letters(outcome), held)
+            held.dead_offset = max(outcome.records[reject.row].offset() for reject in outcome.rejects)
             self._rejected.update((reject.stage, reject.reason) for reject in outcome.rejects)
         if outcome.state is not None:
             held.state = Snapshot(
@@ -261,7 +266,12 @@ class Transactions:
         held = self._open.get(partition)
         if held is None:
             position = self._positions[partition]
-            held = self._open[partition] = _Range(position, position, watermark_ms=self._watermarks[partition])
+            held = self._open[partition] = _Range(
+                position,
+                position,
+                watermark_ms=self._watermarks[partition],
+                dead_offset=self._dead_offsets[partition],
+            )
         return held
 
     def _begin(self) -> None:
@@ -310,7 +320,7 @@ class Transactions:
                 partition.topic,
                 partition.index,
                 held.next_offset,
-                metadata_text(held.watermark_ms, topic_ids[partition.topic], brake),
+                metadata_text(held.watermark_ms, topic_ids[partition.topic], brake, held.dead_offset),
             )
             for partition, held in self._open.items()
         ]
@@ -321,6 +331,7 @@ class Transactions:
         for partition, held in self._open.items():
             self._positions[partition] = held.next_offset
             self._watermarks[partition] = held.watermark_ms
+            self._dead_offsets[partition] = held.dead_offset
             if held.state is not None:
                 self._sink.snapshots.submit(held.state)
         self._reset()
@@ -376,3 +387,4 @@ class Transactions:
         for partition in partitions:
             self._positions.pop(partition, None)
             self._watermarks.pop(partition, None)
+            self._dead_offsets.pop(partition, None)

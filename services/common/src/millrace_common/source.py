@@ -7,7 +7,7 @@ offset order. What a sink commits decides what is read again; nothing is committ
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import bytewax.inputs
@@ -18,7 +18,18 @@ from millrace_common.assignments import Assignments
 from millrace_common.consumers import OnCommit, new_consumer
 from millrace_common.errors import FencedError, StartupError
 from millrace_common.positions import Positions
-from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, Revoked, SourceItem, Span, Tick
+from millrace_common.records import (
+    Assigned,
+    Committed,
+    Partition,
+    Polled,
+    RawRecord,
+    Replayed,
+    Revoked,
+    SourceItem,
+    Span,
+    Tick,
+)
 from millrace_common.restoring import Replay, Restorer
 from millrace_common.topology import Topology
 from millrace_common.traces import Traces
@@ -67,6 +78,7 @@ class _Cursor:
     snapshot_offset: int = 0
     replay_from: int = 0
     replay_began: float = 0.0
+    dead: Mapping[int, int] | None = None  # records of the replay, timestamps by offset; None: not asked for yet
     held_back: tuple[int, float] | None = None  # by an open transaction: at which offset, and since when
 
 
@@ -212,9 +224,11 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         if cursor.replaying:
             replayed = sum(record.offset() < cursor.muted_until for record in records)
             if replayed:
-                items.append(self._run(partition, cursor, records[:replayed], muted=True))
+                run = self._run(partition, cursor, records[:replayed], muted=True)
+                items.append(replace(run, records=self._alive(cursor, run)))
             if replayed < len(records) or cursor.next_offset >= cursor.muted_until:
                 items.append(self._finish_replay(partition, cursor, now))
+                cursor.dead = None
             records = records[replayed:]
         if records:
             items.append(self._run(partition, cursor, records, snapshot_due=self._snapshot_due(cursor, now)))
@@ -236,6 +250,17 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             Span(partition, cursor.generation, first, cursor.next_offset, muted=muted, snapshot_due=snapshot_due),
             records,
         )
+
+    def _alive(self, cursor: _Cursor, run: Polled) -> Sequence[RawRecord]:
+        """Leave out what was dead when it was processed, whatever would become of it today."""
+        replay, committed = self._source.replay, cursor.committed
+        latest = committed.dead_offset if committed is not None else None
+        if replay is None or replay.dead_records is None or latest is None or latest < cursor.replay_from:
+            return run.records
+        if cursor.dead is None:
+            cursor.dead = replay.dead_records.of(run.span.partition, run.records[0].timestamp()[1], latest)
+        dead = cursor.dead
+        return [record for record in run.records if dead.get(record.offset()) != record.timestamp()[1]]
 
     def _at_end(self, partition: Partition, cursor: _Cursor, now: float) -> list[SourceItem]:
         """Return what the passing of time brings: the end of a replay, a tick."""

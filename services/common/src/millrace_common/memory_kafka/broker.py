@@ -94,6 +94,7 @@ class MemoryKafka:
         commits: everything that was ever committed for the group, in order.
         leaderless: nobody answers what the ends of the logs are.
         queue_room: how many records a producer can queue between two polls; None: any number.
+        now_ms: the timestamp of what producers write.
     """
 
     def __init__(self, counts: dict[str, int]) -> None:
@@ -108,6 +109,7 @@ class MemoryKafka:
         self.effects: list[str] = []
         self.leaderless = False
         self.queue_room: int | None = None
+        self.now_ms = 0
         self._logs: dict[Partition, list[MemoryMessage]] = {place: [] for place in self.ends}
         self._transactions: dict[str, _Transaction] = {}
         self._failures: dict[str, deque[tuple[KafkaException, bool]]] = {}
@@ -171,7 +173,7 @@ class MemoryKafka:
         for record in records:
             held.is_open = True
             held.first_offsets.setdefault(place, self.ends[place])
-            held.records.append(self._next(place, record.key, record.value, 0))
+            held.records.append(self._next(place, record.key, record.value, self.now_ms))
 
     def add_offsets(self, transactional_id: str, epoch: int, offsets: Mapping[Partition, Stored]) -> None:
         """Put offsets of the group into the open transaction, opening one if there is none.

@@ -103,10 +103,13 @@ class MemoryConsumer:
             found.append(TopicPartition(place.topic, place.partition, offset))
         return found
 
-    def get_watermark_offsets(self, place: TopicPartition, cached: bool) -> tuple[int, int]:
-        """Return the first offset kept and the offset behind the last one."""
+    def get_watermark_offsets(
+        self, place: TopicPartition, timeout: float = -1, cached: bool = False
+    ) -> tuple[int, int]:
+        """Return the first offset kept and the offset behind the last one, or behind the last stable one if asked."""
         partition = Partition(place.topic, place.partition)
-        return self.kafka.first_offsets[partition], self.kafka.ends[partition]
+        end = self.kafka.ends[partition] if cached else self.kafka.last_stable(partition)
+        return self.kafka.first_offsets[partition], end
 
     def consumer_group_metadata(self) -> Membership:
         """Return what the client's own thread knows: the generation may be newer than the last poll."""
@@ -114,7 +117,7 @@ class MemoryConsumer:
 
     def close(self) -> None:
         """Give up what is assigned and leave the group."""
-        if self.positions:
+        if self.positions and self._callbacks:
             places = [TopicPartition(place.topic, place.index) for place in self.positions]
             expelled = self._group is not None and self.member_id not in self._group.members()
             self._callbacks["lost" if expelled else "revoke"](self, places)
