@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition
 
 from arms.arm import Arm
 from bench import Bench, TortureError
+from millrace_common.groups import committed_offsets, onlooker
 from millrace_common.records import Partition
 from millrace_common.registry import SchemaRegistry
 from millrace_common.topology import Topology
@@ -39,6 +40,7 @@ _PAGE_BYTES: Final = 4_096
 _RETRY_SECONDS: Final = "4"
 _PARTITIONS: Final = 4
 _ORDERS: Final = "transactions.valid"
+_DROPPED: Final = (("events", "user-events.enriched"), ("transactions", _ORDERS), ("sessions", "session-metrics"))
 _CALL_SECONDS: Final = 30.0
 
 
@@ -163,8 +165,8 @@ def _leave_no_room(bench: Bench, disk: Path) -> None:
 def drop_table(bench: Bench) -> None:
     """Drop a table while lake writes to it; then fill it again, by the command that lake names."""
     for lap in range(bench.form.rounds):
-        table = ("events", "transactions", "sessions")[lap % 3]
-        bench.until((bench.stack.lake / table).exists, f"there is no {table}")
+        table, topic = _DROPPED[lap % len(_DROPPED)]
+        bench.until(partial(_is_begun, bench, topic), f"lake has committed nothing of {topic}")
         refused = len(refusals(bench, "lake"))
         began = time.monotonic()
         gone = bench.stack.lake / f"{table}.dropped"
@@ -173,6 +175,13 @@ def drop_table(bench: Bench) -> None:
         repair(bench, "lake", refused)
         bench.recoveries_seconds.append(time.monotonic() - began)
         bench.struck["table dropped"] += 1
+
+
+def _is_begun(bench: Bench, topic: str) -> bool:
+    """Return whether lake's group stands somewhere in `topic`: before that, it may fill a new table from the start."""
+    with onlooker({"bootstrap.servers": bench.stack.bootstrap_servers}, _LAKE.group) as consumer:
+        partitions = [Partition(topic, index) for index in range(_PARTITIONS)]
+        return bool(committed_offsets(consumer, partitions, _CALL_SECONDS))
 
 
 def lose_input(bench: Bench) -> None:
