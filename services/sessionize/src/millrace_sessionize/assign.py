@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from millrace_sessionize.columns import Extents, Ints
 from millrace_sessionize.key_index import NO_SLOT, SEVERAL
+from millrace_sessionize.ordering import order_by
 from millrace_sessionize.rules import SessionRules
 from millrace_sessionize.shapes import BY_MAX_DURATION, BY_MAX_EVENTS
 
@@ -52,12 +53,10 @@ class Assignment:
         walked: for each key walked, the slots it opened and the slots of its sessions that records can still join.
         absorbed: (root, gone) in order: session `gone` has become part of `root`.
         cut: (slot, BY_...): session ended by a limit; no record joins it any more.
-        by_key: if all keys are plain, that is each is one session: (rows by key in log order, where each key begins).
     """
 
     slots: Ints
     opened: tuple[Ints, Ints]
-    by_key: tuple[Ints, Ints] | None
     walked: dict[int, tuple[list[int], list[int]]] = field(default_factory=dict)
     absorbed: list[tuple[int, int]] = field(default_factory=list)
     cut: list[tuple[int, int]] = field(default_factory=list)
@@ -73,31 +72,22 @@ def watermarks_before(times_ms: Ints, largest_ms: int, floor_ms: int, allowed_la
 
 def assign(rules: SessionRules, run: Run, sessions: Extents, allocate: Callable[[int], Ints]) -> Assignment:
     """Return where the records of `run` belong, given the open `sessions`; `allocate` gives slots for new ones."""
-    order, starts = _by_key(run.keys, len(run.found))
+    order = order_by(run.keys.astype(np.int64))
+    starts = np.zeros(len(run.found), dtype=np.int64)
+    np.cumsum(np.bincount(run.keys, minlength=len(run.found))[:-1], out=starts[1:])
     plain = _plain_keys(rules, run, sessions, order, starts)
     new = np.flatnonzero(plain & (run.found == NO_SLOT))
     new_slots = allocate(len(new))
     slot_of_key = run.found.copy()
     slot_of_key[new] = new_slots
-    all_plain = bool(plain.all())
-    assignment = Assignment(slot_of_key[run.keys], (new, new_slots), (order, starts) if all_plain else None)
-    if not all_plain:
+    assignment = Assignment(slot_of_key[run.keys], (new, new_slots))
+    if not plain.all():
         bounds = np.append(starts, len(order))
         walk = _Walk(rules, sessions, allocate, assignment)
         for key in np.flatnonzero(~plain).tolist():
             rows = order[bounds[key] : bounds[key + 1]].tolist()
             walk.key(key, run, rows)
     return assignment
-
-
-def _by_key(keys: npt.NDArray[np.int32], key_count: int) -> tuple[Ints, Ints]:
-    """Return the rows grouped by key, in log order inside a key, and where each key's group begins."""
-    row_bits = max(1, int(len(keys)).bit_length())
-    sortable = (keys.astype(np.int64) << row_bits) | np.arange(len(keys), dtype=np.int64)
-    sortable.sort()
-    starts = np.zeros(key_count, dtype=np.int64)
-    np.cumsum(np.bincount(keys, minlength=key_count)[:-1], out=starts[1:])
-    return sortable & ((1 << row_bits) - 1), starts
 
 
 def _plain_keys(rules: SessionRules, run: Run, sessions: Extents, order: Ints, starts: Ints) -> npt.NDArray[np.bool_]:

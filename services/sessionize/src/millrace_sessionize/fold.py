@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from millrace_sessionize.assign import LATE, Assignment
 from millrace_sessionize.columns import FACTS, TIMES, Ints, SessionColumns
+from millrace_sessionize.ordering import order_by
 from millrace_sessionize.shapes import COUNT_FIELDS, EVENT_TYPES, PURCHASE
 from millrace_sessionize.vocabulary import NULL_ID, Ids, Vocabulary
 
@@ -41,17 +42,9 @@ class Groups(NamedTuple):
 
 def group(times_ms: Ints, assignment: Assignment) -> Groups:
     """Group a batch whose events have `times_ms` as `assignment` says."""
-    slots = assignment.slots
-    if assignment.by_key is not None:
-        rows, begins = assignment.by_key
-        times = times_ms[rows]
-        falls = times[1:] < times[:-1]
-        falls[begins[1:] - 1] = False
-        if not falls.any():
-            return Groups(rows, times, slots[rows[begins]], begins, _ends(begins, len(rows)))
-    rows = (slots != LATE).nonzero()[0]
-    rows = rows[np.lexsort((times_ms[rows], slots[rows]))]
-    slot = slots[rows]
+    rows = (assignment.slots != LATE).nonzero()[0]
+    rows = rows[order_by(assignment.slots[rows], times_ms[rows])]
+    slot = assignment.slots[rows]
     begins = (slot[1:] != slot[:-1]).nonzero()[0] + 1
     begins = np.concatenate((np.zeros(min(1, len(rows)), dtype=np.int64), begins))
     return Groups(rows, times_ms[rows], slot[begins], begins, _ends(begins, len(rows)))

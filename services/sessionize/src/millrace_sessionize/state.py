@@ -12,6 +12,7 @@ from millrace_sessionize.assign import LATE, Assignment, Run, assign, watermarks
 from millrace_sessionize.columns import FOREVER_MS, NEVER_MS, STILL_OPEN, Ints, SessionColumns
 from millrace_sessionize.fold import fold, group
 from millrace_sessionize.key_index import KeyIndex
+from millrace_sessionize.ordering import order_by
 from millrace_sessionize.rules import SessionRules
 from millrace_sessionize.shapes import BY_GAP, CLOSED_BY, COUNT_FIELDS, PURCHASE, SESSION_METRICS, SESSION_UPDATES
 from millrace_sessionize.vocabulary import Ids, Vocabulary
@@ -230,12 +231,12 @@ class OpenSessions:
     def _in_order(self, slots: Ints) -> Ints:
         """Return `slots` by end, start, number of events and key: an order that does not depend on slots."""
         columns = self._columns
-        numbers = columns.events[slots], columns.start_ms[slots], columns.end_ms[slots]
-        order = np.lexsort(numbers)
+        numbers = columns.end_ms[slots], columns.start_ms[slots], columns.events[slots].astype(np.int64)
+        order = order_by(*numbers)
         same = np.logical_and.reduce([number[order[1:]] == number[order[:-1]] for number in numbers])
         if same.any():
             keys = self._strings.strings(columns.client_session_id[slots])
-            order = np.lexsort((pc.rank(keys).to_numpy(), *numbers))
+            order = order_by(*numbers, pc.rank(keys).to_numpy().astype(np.int64))
         return slots[order]
 
     def _remove(self, slots: Ints) -> list[str]:
