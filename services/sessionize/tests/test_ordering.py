@@ -13,7 +13,7 @@ FAR = st.integers(-(2**62), 2**62) | NEAR
 
 @pytest.mark.parametrize("numbers", [NEAR, FAR], ids=["packed", "too wide to pack"])
 @given(data=st.data())
-def test_rows_are_in_order_of_all_keys_and_then_of_arrival(numbers: st.SearchStrategy[int], data: st.DataObject) -> None:
+def test_rows_come_by_their_keys_and_then_by_arrival(numbers: st.SearchStrategy[int], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.tuples(numbers, numbers), max_size=20))
     first, second = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     assert order_by(first, second).tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
