@@ -1,0 +1,160 @@
+"""The systems under test: what each is started with, and how its progress is seen from outside.
+
+To add one: make a `System` and put it into SYSTEMS. The environment it gets is listed in README.md.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from jobs import Job
+
+PEERS: Final = Path(__file__).with_name("peers")
+YARDSTICK: Final = "plain"
+"""The system that all others are divided by."""
+
+Progress = Literal["group", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One run's work for a system.
+
+    Attributes:
+        job: what to do.
+        bootstrap_servers, registry_url: where broker and registry are.
+        output: topic to write to, empty and with as many partitions as the input.
+        output_schema_id: to frame output with.
+        group: consumer group or application id.
+        state_dir: an empty folder of this run.
+        cache_dir: where `System.prepare` has put what it built.
+    """
+
+    job: Job
+    bootstrap_servers: str
+    registry_url: str
+    output: str
+    output_schema_id: int
+    group: str
+    state_dir: Path
+    cache_dir: Path
+
+    @property
+    def table(self) -> Path:
+        """The folder of the Delta table that the job lake fills."""
+        return self.state_dir / "lake" / "events"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that every system is told."""
+        job = self.job
+        return {
+            "BENCH_BOOTSTRAP": self.bootstrap_servers,
+            "BENCH_REGISTRY_URL": self.registry_url,
+            "BENCH_JOB": job.name,
+            "BENCH_INPUT": job.input_topic,
+            "BENCH_OUTPUT": self.output,
+            "BENCH_PRODUCTS": job.products_topic,
+            "BENCH_INPUT_SCHEMA": str(_SUBJECTS / f"{job.input_subject}.avsc"),
+            "BENCH_OUTPUT_SCHEMA": str(job.peer_schema or _SUBJECTS / f"{job.input_subject}.avsc"),
+            "BENCH_PRODUCTS_SCHEMA": str(_SUBJECTS / "products.avsc"),
+            "BENCH_OUTPUT_SCHEMA_ID": str(self.output_schema_id),
+            "BENCH_GROUP": self.group,
+            "BENCH_STATE_DIR": str(self.state_dir),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: a program with its arguments, and variables in addition to Assignment.environment."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Something that does jobs.
+
+    Attributes:
+        name: as the page shows it.
+        about: what it is, for the page: version, language, form.
+        exactly_once: the jobs it does exactly once; the others at least once.
+        jobs: those it does.
+        command: what to start for an assignment.
+        warm_seconds: from its first record until it is measured; quick_warm_seconds: the same with --quick.
+        progress: where the records it has done are counted: committed offsets of its group, or records in its output
+            topic. `output` counts closed sessions as the events in them.
+        fastest: records a second it will not exceed; decides how much log there must be.
+        prepare: builds what it needs into a folder of its own, before anything is measured; twice is the same as once.
+        writes_product_schema: whether its output has the product's own schema, topic and group.
+    """
+
+    name: str
+    about: str
+    jobs: frozenset[str]
+    command: Callable[[Assignment], Command]
+    exactly_once: frozenset[str] = frozenset()
+    warm_seconds: float = 3.0
+    quick_warm_seconds: float = 3.0
+    progress: Progress = "group"
+    fastest: float = 60_000.0
+    prepare: Callable[[Path], None] = lambda _: None
+    writes_product_schema: bool = False
+
+
+_SUBJECTS: Final = Path(__file__).parents[2] / "schemas"
+_EVERY_JOB: Final = frozenset(("ingest", "enrich", "session", "lake"))
+JVM_WARM_SECONDS: Final = 60.0
+JVM_QUICK_WARM_SECONDS: Final = 15.0
+
+
+def millrace(name: str = "millrace", python: str = sys.executable) -> System:
+    """Return the real services, run by an interpreter that has them."""
+
+    def command(work: Assignment) -> Command:
+        return Command((python, "-m", f"millrace_{work.job.service}"), _service_environment(work))
+
+    return System(
+        name=name,
+        about="The real service with its defaults: transactions every 100 ms, dead letters, ledger, every field",
+        jobs=_EVERY_JOB,
+        command=command,
+        exactly_once=_EVERY_JOB,
+        fastest=500_000.0,
+        writes_product_schema=True,
+    )
+
+
+def _service_environment(work: Assignment) -> dict[str, str]:
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": work.bootstrap_servers,
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "SCHEMA_REGISTRY_URL": work.registry_url,
+        "STATE_URI": str(work.state_dir / "state"),
+        "LAKE_URI": str(work.state_dir / "lake"),
+        "LANE": work.job.lane,
+        "INSTANCE": "0",
+        "METRICS_PORT": "0",
+    }
+    if work.job.name == "lake":
+        environment |= {"TABLES": "events", "COMMIT_MAX_RECORDS": "50000"}
+    return environment
+
+
+def _plain(work: Assignment) -> Command:
+    return Command((sys.executable, str(PEERS / "plain" / f"plain_{work.job.name}.py")), {})
+
+
+PLAIN: Final = System(
+    name=YARDSTICK,
+    about="A loop per record: confluent-kafka and fastavro",
+    jobs=_EVERY_JOB,
+    command=_plain,
+)
+
+
+def all_systems() -> dict[str, System]:
+    """Return every system by name, in the order of a round."""
+    return {system.name: system for system in (PLAIN, millrace())}
