@@ -14,7 +14,7 @@ WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install lock format lint type-check test simulate torture load check demo up down
+.PHONY: help install lock format lint type-check test simulate torture load bench check demo up down
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -59,6 +59,10 @@ simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory
 
 torture: install ## Hurt a running pipeline in every way for more than an hour, and write docs/reference/reliability.md
 	$(BIN)/python tests/torture/torture.py --long --report docs/reference/reliability.md
+
+# QUICK=1 shows within minutes that everything runs; its figures stay out of the documents.
+bench: install ## Measure Millrace beside others for some 40 minutes, and write docs/reference/performance.md; QUICK=1: under 6
+	$(BIN)/python tests/bench --work-dir $(WORK_DIR)/bench $(if $(QUICK),--quick --page $(WORK_DIR)/bench/performance.md,--page docs/reference/performance.md)
 
 load: install ## Send a rush, and a history beside live traffic, and write docs/reference/load.md
 	$(BIN)/python tests/torture/load.py --long --report docs/reference/load.md

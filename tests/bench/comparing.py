@@ -1,0 +1,104 @@
+"""Rounds of runs: every system does a job in turn, and what it wrote is held against the log."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import filling
+import oracle
+from checking import check
+from filling import Log
+from jobs import Job
+from oracle import Expected
+from running import Place, Run, run
+from shop_log import OPEN_SESSIONS
+from systems import System
+from windows import Asked
+
+WINDOW_SECONDS: Final = 20.0
+QUICK_WINDOW_SECONDS: Final = 5.0
+ROUNDS: Final = 3
+# Beyond warm-up and window: what is done before the first sample and after the last.
+_SPARE_SECONDS: Final = 3.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a comparison is made.
+
+    Attributes:
+        rounds: in each of them every system runs once.
+        window_seconds: of measuring in a run.
+        quick: whether warm-ups are the short ones.
+        checked: whether outputs are held against the log.
+        most_events: in a log; None: as many as the fastest system may need.
+    """
+
+    rounds: int = ROUNDS
+    window_seconds: float = WINDOW_SECONDS
+    quick: bool = False
+    checked: bool = True
+    most_events: int | None = None
+
+    def asked(self, system: System, job: Job, records: int = 0) -> Asked:
+        """Return how a run is to be measured."""
+        return Asked(
+            warm_seconds=system.quick_warm_seconds if self.quick else system.warm_seconds,
+            window_seconds=self.window_seconds,
+            first_record=OPEN_SESSIONS if job.name == "session" else 0,
+            records=records,
+        )
+
+    def events(self, systems: Sequence[System], job: Job) -> int:
+        """Return how long the log must be for all of `systems`."""
+        asked = [self.asked(system, job) for system in systems]
+        needed = max(
+            int(one.first_record + system.fastest * (one.warm_seconds + one.window_seconds + _SPARE_SECONDS))
+            for system, one in zip(systems, asked, strict=True)
+        )
+        return needed if self.most_events is None else min(needed, self.most_events)
+
+
+def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: Say) -> list[Run]:
+    """Let each of `systems` that can do `job`, in rounds; a run whose output is wrong has no figure."""
+    able = [system for system in systems if job.name in system.jobs]
+    if not able:
+        return []
+    log = filling.filled(place.stack, job, form.events(able, job), place.work_dir, say)
+    wanted = functools.cache(lambda: oracle.expected(log))
+    per_output = 1.0
+    if job.outputs_are == "sessions" and any(system.progress == "output" for system in able):
+        per_output = oracle.events_per_session(wanted())
+    runs = []
+    for number in range(1, form.rounds + 1):
+        for system in able:
+            done = run(place, system, job, form.asked(system, job, log.records), number, per_output)
+            if form.checked and done.window is not None:
+                done = _judged(place, job, system, done, log, wanted())
+            if job.name != "lake" and not system.writes_product_schema:
+                filling.delete_topics(place.stack, (done.output,))
+            say(line(done))
+            runs.append(done)
+    return runs
+
+
+def _judged(place: Place, job: Job, system: System, done: Run, log: Log, wanted: Expected) -> Run:
+    verdict = check(place.stack, job, system, done, log, wanted)
+    return replace(done, window=None, problem=verdict.problem) if verdict.problem else done
+
+
+def line(done: Run) -> str:
+    """Return a run in one line."""
+    who = f"{done.job} round {done.number} {done.system}: "
+    found = done.window
+    if found is None:
+        return who + done.problem
+    marks = f" [{'; '.join(found.marks)}]" if found.marks else ""
+    return (
+        f"{who}{found.records_per_cpu_second:,.0f} records a CPU-second ({found.records:,.0f} records, "
+        f"{found.cpu_seconds:.1f} CPU-s in {found.seconds:.1f} s, {found.records_per_second:,.0f}/s, broker "
+        f"{found.broker_cpu_seconds:.1f} CPU-s, {found.peak_rss_mib:.0f} MiB){marks}"
+    )
