@@ -12,13 +12,14 @@ from pathlib import Path
 import performance
 from comparing import QUICK_WINDOW_SECONDS, ROUNDS, WINDOW_SECONDS, Form, compare
 from jobs import JOBS
+from lineup import all_systems
 from millrace_common.errors import MillraceError
 from millrace_local.ports import ANY
 from millrace_local.settings import StackSettings
 from millrace_local.starting import start
 from ratios import Spread, figures_of, ratios
 from running import BROKER_CORE, Place, Run
-from systems import YARDSTICK, System, all_systems, millrace
+from systems import YARDSTICK, System, millrace
 from windows import Window
 
 

@@ -70,7 +70,7 @@ def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: 
     log = filling.filled(place.stack, job, form.events(able, job), place.work_dir, say)
     wanted = functools.cache(lambda: oracle.expected(log))
     per_output = 1.0
-    if job.outputs_are == "sessions" and any(system.progress == "output" for system in able):
+    if job.outputs_are == "sessions" and any(job.name in system.seen_by_output for system in able):
         per_output = oracle.events_per_session(wanted())
     runs = []
     for number in range(1, form.rounds + 1):

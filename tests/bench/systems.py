@@ -1,21 +1,19 @@
 """The systems under test: what each is started with, and how its progress is seen from outside.
 
-To add one: make a `System` and put it into SYSTEMS. The environment it gets is listed in README.md.
+To add one: make a `System` and put it into lineup.py. The environment it gets is listed in README.md.
 """
 
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from jobs import Job
 
 PEERS: Final = Path(__file__).with_name("peers")
 YARDSTICK: Final = "plain"
 """The system that all others are divided by."""
-
-Progress = Literal["group", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ class System:
         jobs: those it does.
         command: what to start for an assignment.
         warm_seconds: from its first record until it is measured; quick_warm_seconds: the same with --quick.
-        progress: where the records it has done are counted: committed offsets of its group, or records in its output
-            topic. `output` counts closed sessions as the events in them.
+        seen_by_output: the jobs whose progress is counted in the output topic, a closed session as the events in it;
+            of the others by the offsets that its group has committed.
         fastest: records a second it will not exceed; decides how much log there must be.
         prepare: builds what it needs into a folder of its own, before anything is measured; twice is the same as once.
         writes_product_schema: whether its output has the product's own schema, topic and group.
@@ -98,7 +96,7 @@ class System:
     exactly_once: frozenset[str] = frozenset()
     warm_seconds: float = 3.0
     quick_warm_seconds: float = 3.0
-    progress: Progress = "group"
+    seen_by_output: frozenset[str] = frozenset()
     fastest: float = 60_000.0
     prepare: Callable[[Path], None] = lambda _: None
     writes_product_schema: bool = False
@@ -153,8 +151,3 @@ PLAIN: Final = System(
     jobs=_EVERY_JOB,
     command=_plain,
 )
-
-
-def all_systems() -> dict[str, System]:
-    """Return every system by name, in the order of a round."""
-    return {system.name: system for system in (PLAIN, millrace())}

@@ -6,8 +6,8 @@ import performance
 import performance_page
 from figures import Section, figure
 from goals import GOALS, missed
+from lineup import all_systems
 from running import Run
-from systems import all_systems
 from windows import Window
 
 HERE = {"at": "2026-01-02 03:04", "processor": "a chip", "cores": 2, "memory_gib": 8, "kafka": "4.3.0"}

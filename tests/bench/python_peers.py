@@ -1,0 +1,81 @@
+"""The stream libraries for Python: both in one environment of their own, installed from a lock of their own."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from millrace_local.errors import LocalStackError
+from systems import PEERS, Assignment, Command, System
+
+_LOCK: Final = PEERS / "python" / "requirements.lock"
+_JOBS: Final = frozenset(("enrich", "session"))
+_INSTALL_SECONDS: Final = 300.0
+# Where the Makefile puts it if there is none on the PATH.
+_OWN_UV: Final = Path(__file__).parents[2] / ".uv" / "bin" / "uv"
+
+
+def bytewax() -> System:
+    """Return Bytewax with its own connectors and windows."""
+    return System(
+        name="bytewax",
+        about="Bytewax 0.21.1 as its guides write it: per record, its Kafka connectors, SessionWindower, its recovery",
+        jobs=_JOBS,
+        command=_program("bytewax_guide"),
+        # Its offsets are in its recovery store. Its session job commits them to Kafka besides; they run a little ahead,
+        # so they are no promise, but sessions come out so long after their events that they are no measure of progress.
+        seen_by_output=frozenset(("enrich",)),
+        prepare=_install,
+    )
+
+
+def quix(name: str, guarantee: str) -> System:
+    """Return Quix Streams with a processing guarantee: exactly-once or at-least-once."""
+    return System(
+        name=name,
+        about=f"Quix Streams 3.28.0, {guarantee}; a lookup join, session windows on RocksDB and a changelog topic",
+        jobs=_JOBS,
+        command=_program("quix", guarantee),
+        exactly_once=_JOBS if guarantee == "exactly-once" else frozenset(),
+        prepare=_install,
+    )
+
+
+def _program(name: str, *arguments: str) -> Callable[[Assignment], Command]:
+    def command(work: Assignment) -> Command:
+        script = PEERS / "python" / f"{name}_{work.job.name}.py"
+        python = _environment(work.cache_dir) / "bin" / "python"
+        # What is no library's business they have from the plain loop.
+        return Command((str(python), str(script), *arguments), {"PYTHONPATH": str(PEERS / "plain")})
+
+    return command
+
+
+def _install(cache_dir: Path) -> None:
+    """Install what is locked, unless it is there.
+
+    Raises:
+        LocalStackError: it cannot be installed.
+    """
+    folder = _environment(cache_dir)
+    installed = folder / "requirements.lock"
+    if installed.exists() and installed.read_bytes() == _LOCK.read_bytes():
+        return
+    uv = shutil.which("uv") or str(_OWN_UV)
+    _call(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+    _call(uv, "pip", "install", "--quiet", "--python", str(folder), "--require-hashes", "--requirement", str(_LOCK))
+    shutil.copyfile(_LOCK, installed)
+
+
+def _call(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
+    if done.returncode:
+        message = f"the Python peers cannot be installed:\n{done.stderr}"
+        raise LocalStackError(message)
+
+
+def _environment(cache_dir: Path) -> Path:
+    # Beside the systems' own folders: they share it.
+    return cache_dir.parent / "python"
