@@ -27,24 +27,24 @@ from typing import Final
 import polars as pl
 from deltalake import DeltaTable
 
-from bench import TortureError
 from load_page import write_report
-from measuring import Watch, live, watching
 from millrace_common.errors import MillraceError
 from millrace_generator import Plan, Target, backfill_plan, normal_plan, spike_plan
 from millrace_generator.commands import BACKFILL
 from millrace_generator.resuming import Bookmark, read_bookmark
 from millrace_generator.traffic import TOPICS, Event
 from millrace_local.audit import audit
+from millrace_local.circumstances import circumstances
 from millrace_local.draining import wait_until_through
 from millrace_local.evidence import gather
+from millrace_local.open_loop import LoadError, live
 from millrace_local.ports import ANY
 from millrace_local.reading import Library
 from millrace_local.services import SERVICES
 from millrace_local.settings import StackSettings
 from millrace_local.stack import Stack, wait_until
 from millrace_local.starting import up
-from torture import circumstances
+from millrace_local.watching import Watch, watching
 
 TIMED: Final = "long"
 """The form whose times count; the short one runs wherever tests run, beside whatever else does."""
@@ -180,7 +180,7 @@ def history(name: str, form: str, asked: History, stack: Stack) -> Result:
         target = Target(stack.bootstrap_servers, stack.registry_url)
         if not traffic.flowing.wait(_PATIENCE_SECONDS):
             message = "no live traffic"
-            raise TortureError(message)
+            raise LoadError(message)
         wait_until(lambda: False, 5.0)  # live traffic by itself, to compare
         began = time.time()
         cut = _cut(stack, asked, target)
@@ -297,7 +297,7 @@ def _cut(stack: Stack, asked: History, target: Target) -> Bookmark:
     """Start the history, kill the command when enough of it is sent, and return how far it got.
 
     Raises:
-        TortureError: it was over before.
+        LoadError: it was over before.
     """
     with subprocess.Popen(_command(stack, asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
 
@@ -310,7 +310,7 @@ def _cut(stack: Stack, asked: History, target: Target) -> Bookmark:
     bookmark = read_bookmark(target, BACKFILL)
     if process.returncode != -signal.SIGKILL or bookmark is None or bookmark.over:
         message = f"the history was not cut: it exited with {process.returncode}, {bookmark}"
-        raise TortureError(message)
+        raise LoadError(message)
     return bookmark
 
 
@@ -340,7 +340,7 @@ def _quantile(events: pl.DataFrame, share: float) -> float:
     quantile = events["seconds"].fill_null(math.inf).quantile(share, "higher")
     if quantile is None:
         message = "no event to measure"
-        raise TortureError(message)
+        raise LoadError(message)
     return round(float(quantile), 3)
 
 

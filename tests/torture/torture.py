@@ -12,15 +12,11 @@ that did not run keep theirs. Exit code 1 if an arm does not hold.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +24,8 @@ from arms import ARMS, short_groups
 from arms.arm import Arm, run
 from bench import LONG, SHORT
 from millrace_common.errors import MillraceError
-from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
+from millrace_local.circumstances import circumstances
 
-_PACKAGES: Final = ("bytewax", "confluent-kafka", "deltalake", "pyarrow")
 _INTRODUCTION: Final = """\
 # Reliability
 
@@ -149,19 +144,6 @@ def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {'no: ' + '; '.join(result['problems']) if result['problems'] else 'yes'} |"
         )
     return lines
-
-
-def circumstances() -> dict[str, Any]:
-    """Return when and on what this runs."""
-    return {
-        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "kafka": KAFKA_VERSION,
-        "registry": REGISTRY_VERSION,
-        **{package: version(package) for package in _PACKAGES},
-    }
 
 
 if __name__ == "__main__":
