@@ -14,7 +14,7 @@ from millrace_common.brake import Brake
 from millrace_common.errors import BrakeError, FatalError, FencedError
 from millrace_common.records import Assigned, Committed, Partition, Reject, Replayed, Span, Tick
 from millrace_common.testing import Record
-from millrace_lake import history
+from millrace_lake import compaction, history
 from millrace_lake.dead_letters import Burial, DeadRecord
 from millrace_lake.loading import Loaded
 from millrace_lake.pacing import Limits
@@ -295,6 +295,24 @@ def test_small_files_are_merged_between_commits(
         most = max(most, sum(process.writer.live_files.values()))
     assert most <= 16
     assert len(ids(process.writer)) == 50 == history.row_count(process.writer.uri)
+
+
+def test_merged_files_are_merged_in_their_turn(
+    sessions: TableSpec, store: Store, broker: Broker, session_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(sessions, store, broker, merge_small_files=4)
+    assign(process, P0)
+    counts: list[int] = []
+    for first in range(0, 6_400, 200):
+        process.commits.take(run(session_rows, P0, first, first + 200, generation(process, P0)))
+        process.commits.close()
+        if not counts:  # a single commit's file is small, a merged one is middling
+            file = process.writer.files_of(next(iter(process.writer.live_files)))[0]
+            monkeypatch.setattr(compaction, "SIZE_CLASSES_BYTES", (file.size_bytes + 200, file.size_bytes + 1_500))
+        counts.append(sum(process.writer.live_files.values()))
+    assert counts[:4] == [1, 2, 3, 1]
+    assert counts[15::16] == [1, 2]
+    assert len(ids(process.writer)) == 6_400 == history.row_count(process.writer.uri)
 
 
 def test_files_that_cannot_be_merged_do_no_harm(

@@ -323,14 +323,21 @@ class Commits:
             return
         files = table.writer.live_files
         for day in [day for day, count in files.items() if count - table.checked_files[day] >= fan_in]:
-            try:
-                merged = compact(table.writer, day, fan_in, int(self._sink.clock() * 1_000))
-            except (OSError, pa.ArrowException) as error:  # vacuumed meanwhile, or written by somebody in other types
-                _log.warning("files were not merged", extra={"table": table.name, "error": str(error)})
-                merged = None
-            if merged is not None:
-                metrics.MERGED_FILES.labels(table=table.name).inc(merged.files)
+            # A merge may fill the next size class, whose turn would else never come: the lowest is full each time.
+            while self._merge(table, day, fan_in):
+                pass
             table.checked_files[day] = table.writer.live_files[day]
+
+    def _merge(self, table: _Table, day: date, fan_in: int) -> bool:
+        """Merge files of one size class of `day`; return whether there were enough and it could be done."""
+        try:
+            merged = compact(table.writer, day, fan_in, int(self._sink.clock() * 1_000))
+        except (OSError, pa.ArrowException) as error:  # vacuumed meanwhile, or written by somebody in other types
+            _log.warning("files were not merged", extra={"table": table.name, "error": str(error)})
+            return False
+        if merged is not None:
+            metrics.MERGED_FILES.labels(table=table.name).inc(merged.files)
+        return merged is not None
 
     def _count(self, table: _Table, parts: Mapping[Partition, _Part], seconds: float) -> None:
         name = table.name
