@@ -14,12 +14,13 @@ import psutil
 
 import performance_page
 import performance_picture
+import pipeline
 from figures import Figure, Section
 from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
 from running import Run
 from systems import System
 
-PARTS: Final[tuple[Callable[[bool, Path], Sequence[Section]], ...]] = ()
+PARTS: Final[tuple[Callable[[bool, Path], Sequence[Section]], ...]] = (pipeline.measured,)
 """What is measured besides the comparison: each is called with whether it is to be quick, and where to work."""
 
 _PACKAGES: Final = ("bytewax", "confluent-kafka", "deltalake", "fastavro", "pyarrow", "pyruhvro")

@@ -1,21 +1,21 @@
 """Measures the whole pipeline: latency against rate, an hour-old table, memory, restarts, cost.
 
-    python tests/bench/pipeline.py [--quick] [--json FILE]
+    python tests/bench/pipeline.py [--quick] [--json FILE] [--work-dir FOLDER]
 
-Broker, registry and load share the first core, the services the second. `make bench` calls `sections`.
+Broker, registry and load share the first core, the services the second. `make bench` does the same.
 """
 
 import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import aging
@@ -78,6 +78,17 @@ FULL: Final = Size((100.0, 3_000.0, 20_000.0), 5.0, 30.0, 2, timedelta(hours=1),
 QUICK: Final = Size((100.0, 3_000.0), 2.0, 8.0, 1, timedelta(minutes=5), 50_000, 20_000, 1)
 AGED_RATES: Final = (100.0, 3_000.0)
 """Rates whose hour the table is aged with."""
+
+
+def measured(quick: bool, folder: Path) -> list[Section]:
+    """Measure everything, or less of it, in a folder within `folder`; return what it adds to the page.
+
+    Raises:
+        MillraceError: a stack does not start, or what was sent does not come through.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="pipeline-", dir=folder) as mine:
+        return sections(QUICK if quick else FULL, Path(mine))
 
 
 def sections(size: Size, folder: Path) -> list[Section]:
@@ -299,9 +310,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the whole pipeline.")
     parser.add_argument("--quick", action="store_true", help="less of everything, to see that it runs")
     parser.add_argument("--json", type=Path, help="where to put the figures")
+    parser.add_argument("--work-dir", type=Path, default=Path(".millrace/bench"))
     arguments = parser.parse_args()
     try:
-        found = sections(QUICK if arguments.quick else FULL, Path(tempfile.mkdtemp(prefix="bench-")))
+        found = measured(arguments.quick, arguments.work_dir.resolve())
     except MillraceError as error:
         print(f"the pipeline could not be measured: {error}", file=sys.stderr)
         return 1
