@@ -119,16 +119,16 @@ class PartitionClockLogic(ClockLogic[Visit, int]):
     def on_item(self, value: Visit) -> tuple[datetime, datetime]:
         """Return an event's time and the watermark.
 
-        A whole batch has been decoded before its first event comes here, so the partition's time is ahead of it. An
-        event is late against what was seen before its batch, not against what came with it.
+        A whole batch is decoded before its first event comes here, so by its partition's time an event could be late
+        against what came with it. Only what was looked at, and events of its own key, can make it late.
         """
         self.partition = value.partition
-        self.watermark = max(self.watermark, min(self._now(), value.at))
+        self.watermark = max(self.watermark, value.at - _GRACE)
         return value.at, self.watermark
 
     def on_notify(self) -> datetime:
         """Return the watermark."""
-        self.watermark = max(self.watermark, self._now())
+        self.watermark = max(self.watermark, self.time.of(self.partition) - _GRACE)
         return self.watermark
 
     def on_eof(self) -> datetime:
@@ -143,9 +143,6 @@ class PartitionClockLogic(ClockLogic[Visit, int]):
     def snapshot(self) -> int:
         """Return what a restart needs."""
         return self.partition
-
-    def _now(self) -> datetime:
-        return self.time.of(self.partition) - _GRACE
 
 
 @dataclass(frozen=True)
