@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-import bytewax_guide_session
-import bytewax_running
 import numpy as np
-import oracle
-import plain_loop
 import pyarrow as pa
 import pytest
 from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSourceMessage
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, TestingSource, run_main
 
+import bytewax_guide_session
+import bytewax_running
+import oracle
+import plain_loop
 from millrace_common.codec import Encoder
 from millrace_schemas import schema_text
 from oracle import Expected, SessionCheck
@@ -42,7 +42,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch, log: list[Message], at_once: int) 
     monkeypatch.setenv("BENCH_OUTPUT_SCHEMA_ID", "7")
     written: list[KafkaSinkMessage[bytes, bytes]] = []
 
-    def read(flow: Dataflow, _batch_records: int, *, commits: bool) -> Any:  # noqa: ARG001
+    def read(flow: Dataflow, _batch_records: int, *, commits: bool) -> Any:
         return op.input("read_events", flow, TestingSource(log, at_once))
 
     def write(step_id: str, stream: Any) -> None:
