@@ -54,8 +54,10 @@ test: install ## Run every test, on a real broker and registry too
 	$(BIN)/pytest --numprocesses 2 --timeout 1200 tests/torture
 
 SCHEDULES ?= 20000
-simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory; some ten minutes
-	SCHEDULES=$(SCHEDULES) $(BIN)/pytest --timeout 0 services/common/tests/test_simulation.py
+SESSION_SCHEDULES ?= 5000
+simulate: install ## Try SCHEDULES (20000) orders of faults on workers in memory, SESSION_SCHEDULES (5000) on sessionize
+	SCHEDULES=$(SCHEDULES) SESSION_SCHEDULES=$(SESSION_SCHEDULES) $(BIN)/pytest --timeout 0 \
+		services/common/tests/test_simulation.py services/sessionize/tests/test_simulation.py
 
 torture: install ## Hurt a running pipeline in every way for more than an hour, and write docs/reference/reliability.md
 	$(BIN)/python tests/torture/torture.py --long --report docs/reference/reliability.md

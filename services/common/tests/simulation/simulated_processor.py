@@ -1,13 +1,15 @@
-"""A small stateful step, and what it must have brought about in the end, computed from the log alone.
+"""What a worker's step does, and what it must have brought about in the end, computed from the log alone.
+
+The step is a `Model`. Here is a small one; a service's tests can put its own step in its place.
 
 It counts the records of a key until the key has been quiet for a while: the shape of sessionize, in a few lines. What
 it says of a record depends on every record before it, so that a state that was restored wrongly shows in the output.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
@@ -29,6 +31,8 @@ from millrace_common.records import (
 )
 
 OUT: Final = "out"
+UPDATES: Final = "updates"
+"""What stands there depends on the clock as well: of a key, the last value counts, and None takes it away."""
 POISON: Final = b"poison"
 GAP_MS: Final = 4_000
 LATENESS_MS: Final = 2_000
@@ -40,6 +44,52 @@ TIME_STEP_MS: Final = 10
 def event(number: int, at_ms: int) -> bytes:
     """Return an input record's value."""
     return b"%d %d" % (number, at_ms // TIME_STEP_MS * TIME_STEP_MS)
+
+
+class Step(Protocol):
+    """What is between source and sink."""
+
+    def step(self, item: SourceItem) -> list[SinkItem]:
+        """Return what `item` brings about; what it says goes to OUT, a line a record."""
+
+    def restored(self) -> Mapping[Partition, Any]:
+        """Return the state, in a form that compares, of each partition whose replay is over."""
+
+
+class State(Protocol):
+    """The same state, kept by nobody but the log."""
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """How far event time has got."""
+
+    def apply(self, key: str, value: bytes) -> tuple[bool, list[str]]:
+        """Return whether the record is late, and every line it brings about; those of late records begin so."""
+
+    def advance(self, watermark_ms: int) -> list[str]:
+        """Move the watermark, never back, and return what that brings about."""
+
+    def copy(self) -> Any:
+        """Return what it is now, in a form that compares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A stateful step.
+
+    Attributes:
+        make_step: of a new process.
+        make_state: an empty one.
+        restore: returns the state in a snapshot, in a form that compares.
+        published: the keys that may stand in UPDATES when the state is this one.
+        in_order: lines of a partition come in an order that follows from the log.
+    """
+
+    make_step: Callable[[], Step]
+    make_state: Callable[[], State]
+    restore: Callable[[pa.Table], Any]
+    published: Callable[[Any], Collection[str]] = lambda state: ()
+    in_order: bool = True
 
 
 @dataclass(slots=True)
@@ -184,41 +234,56 @@ class Expected:
     Attributes:
         said: every output, in order.
         dead: offsets of the dead letters, in order.
-        states: the state at each offset that was committed, and behind each record.
+        states: the state at those of the wanted offsets that were committed, or are behind a record.
         last: the state in the end.
     """
 
     said: list[str]
     dead: list[int]
-    states: dict[int, Windows]
-    last: Windows
+    states: dict[int, Any]
+    last: Any
 
 
-def expect(records: Sequence[MemoryMessage], commits: Sequence[tuple[int, int | None]]) -> Expected:
+def expect(
+    state: State,
+    records: Sequence[MemoryMessage],
+    commits: Sequence[tuple[int, int | None]],
+    wanted: Collection[int],
+) -> Expected:
     """Return what `records` must bring about, given the (offset, watermark in ms) pairs that were committed.
 
-    The log decides everything but when the partition was idle: that is taken from the committed watermarks.
+    The log decides everything but when the partition was idle: that is taken from the committed watermarks. `state` is
+    empty at first.
     """
-    windows, waiting = Windows(), list(commits)
-    expected = Expected([], [], {}, windows)
+    waiting = list(commits)
+    said: list[str] = []
+    dead: list[int] = []
+    states: dict[int, Any] = {}
 
     def settle(next_offset: int) -> None:
         while waiting and waiting[0][0] <= next_offset:
             offset, watermark_ms = waiting.pop(0)
-            if watermark_ms != windows.watermark_ms:
+            if watermark_ms != state.watermark_ms:
                 assert watermark_ms is not None
                 assert watermark_ms % TIME_STEP_MS == 1, f"watermark {watermark_ms} at {offset} follows from nothing"
-                assert windows.watermark_ms is None or watermark_ms > windows.watermark_ms, "a watermark went back"
-                expected.said.extend(windows.advance(watermark_ms))
-            expected.states[offset] = windows.copy()
+                assert state.watermark_ms is None or watermark_ms > state.watermark_ms, "a watermark went back"
+                said.extend(state.advance(watermark_ms))
+            note(offset)
+
+    def note(offset: int) -> None:
+        if offset in wanted:
+            states[offset] = state.copy()
 
     for record in records:
         settle(record.at)
         value = record.stored_value or b""
         if value.startswith(POISON):
-            expected.dead.append(record.at)
+            dead.append(record.at)
         else:
-            expected.said.extend(windows.apply((record.stored_key or b"").decode(), value)[1])
-        expected.states[record.at + 1] = windows.copy()
+            said.extend(state.apply((record.stored_key or b"").decode(), value)[1])
+        note(record.at + 1)
     settle(records[-1].at + 10**9 if records else 10**9)
-    return expected
+    return Expected(said, dead, states, state.copy())
+
+
+WINDOWS: Final = Model(WindowProcessor, Windows, Windows.restore)

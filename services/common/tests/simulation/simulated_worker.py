@@ -24,12 +24,12 @@ from millrace_common.source import GroupConfig, GroupSource
 from millrace_common.transactions import TransactionalProducer
 from millrace_schemas import schema_text
 from simulated_network import SimulatedKafka
-from simulated_processor import OUT, WindowProcessor
+from simulated_processor import OUT, UPDATES, WINDOWS, Model
 
 SERVICE: Final = "windows"
 IN, DEAD_LETTERS, LEDGER = "in", "dead-letters", "ledger"
 PARTITIONS: Final = 3
-COUNTS: Final = dict.fromkeys((IN, OUT, DEAD_LETTERS, LEDGER), PARTITIONS)
+COUNTS: Final = dict.fromkeys((IN, OUT, UPDATES, DEAD_LETTERS, LEDGER), PARTITIONS)
 COMMIT_SECONDS: Final = 0.5
 SNAPSHOT_SECONDS: Final = 1.0
 
@@ -114,12 +114,13 @@ class SimulatedStore(SnapshotStore):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What is outside of a worker, and the two parts of it that a test may plant a fault in."""
+    """What is outside of a worker, what it does, and the two parts of it that a test may plant a fault in."""
 
     kafka: SimulatedKafka
     group: MemoryGroup
     store: SimulatedStore
     clock: Callable[[], float]
+    model: Model = WINDOWS
     make_assignments: Callable[[], Assignments] = Assignments
     producer_class: type[TransactionalProducer] = TransactionalProducer
 
@@ -132,7 +133,7 @@ class SimulatedWorker:
         self.instance = instance
         self.consumer = MemoryConsumer(ports.kafka, ports.group)
         self.consumer.most = 4
-        self.processor = WindowProcessor()
+        self.processor = ports.model.make_step()
         self.executor = HeldExecutor()
         self._assignments = ports.make_assignments()
         self._stopping = False

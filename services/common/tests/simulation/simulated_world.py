@@ -13,7 +13,7 @@ from millrace_common.records import Counts, Partition
 from millrace_common.testing import avro_datum
 from millrace_schemas import schema_text
 from simulated_network import Killed, SimulatedKafka, Trap
-from simulated_processor import OUT, POISON, TIME_STEP_MS, Expected, Windows, event, expect
+from simulated_processor import OUT, POISON, TIME_STEP_MS, UPDATES, WINDOWS, Expected, Model, event, expect
 from simulated_worker import (
     COUNTS,
     DEAD_LETTERS,
@@ -50,14 +50,15 @@ class Happening(Enum):
 class World:
     """Everything there is. Each public method is one thing that happens; none of them takes real time."""
 
-    def __init__(self, plant: Callable[[Ports], Ports] = lambda ports: ports) -> None:
+    def __init__(self, plant: Callable[[Ports], Ports] = lambda ports: ports, model: Model = WINDOWS) -> None:
         """Begin with empty topics and no worker; `plant` may put a fault into what workers are made of."""
+        self._model = model
         self.now = 1_000_000.0
         self.kafka = SimulatedKafka(dict(COUNTS))
         self.group = MemoryGroup(INPUTS)
         self.store = SimulatedStore()
         self.workers: list[SimulatedWorker] = []
-        self._ports = plant(Ports(self.kafka, self.group, self.store, lambda: self.now))
+        self._ports = plant(Ports(self.kafka, self.group, self.store, lambda: self.now, model))
         self._running: list[SimulatedWorker] = []  # the last one runs, those before it are paused
         self._events = 0
         self._shop = MemoryProducer(self.kafka, "shop")
@@ -226,7 +227,8 @@ class World:
         for place in INPUTS:
             commits = self._commits(place)
             assert commits == sorted(commits, key=lambda commit: commit[0]), f"{place} went back: {commits}"
-            expected = expect(self.kafka.read(place, 0, _ALL), commits)
+            wanted = {snapshot.offset for snapshot in self.store.all(place)}
+            expected = expect(self._model.make_state(), self.kafka.read(place, 0, _ALL), commits, wanted)
             states[place] = expected.last
             self._check_output(place, expected)
             self._check_books(place, [row for row in rows if row.partition == place])
@@ -235,7 +237,15 @@ class World:
 
     def _check_output(self, place: Partition, expected: Expected) -> None:
         out = self.kafka.read(Partition(OUT, place.index), 0, _ALL)
-        assert [(message.stored_value or b"").decode() for message in out] == expected.said
+        said = [(message.stored_value or b"").decode() for message in out]
+        if self._model.in_order:
+            assert said == expected.said
+        else:
+            assert sorted(said) == sorted(expected.said)
+        updates = self.kafka.read(Partition(UPDATES, place.index), 0, _ALL)
+        last = {(message.stored_key or b"").decode(): message.stored_value for message in updates}
+        published = {key for key, value in last.items() if value is not None}
+        assert published <= set(self._model.published(expected.last)), "an update stands that nobody will take away"
         letters = [
             avro_datum(schema_text("dead-letters"), message.stored_value or b"")["source_offset"]
             for message in self.kafka.read(Partition(DEAD_LETTERS, place.index), 0, _ALL)
@@ -261,9 +271,11 @@ class World:
         for snapshot in self.store.all(place):
             state = expected.states.get(snapshot.offset)
             assert state is not None, f"a snapshot of {place} at {snapshot.offset}, where nothing ends"
-            assert Windows.restore(snapshot.state) == state, f"the snapshot of {place} at {snapshot.offset} is wrong"
+            assert self._model.restore(snapshot.state) == state, (
+                f"the snapshot of {place} at {snapshot.offset} is wrong"
+            )
 
-    def _check_restored(self, states: Mapping[Partition, Windows]) -> None:
+    def _check_restored(self, states: Mapping[Partition, object]) -> None:
         self.start(0)
         for _ in range(MOST_ROUNDS):
             self.step(0)
