@@ -78,7 +78,7 @@ def _thousands(spread: Spread) -> str:
 
 def _form(options: argparse.Namespace) -> Form:
     return Form(
-        rounds=options.rounds,
+        rounds=options.rounds or (1 if options.quick else ROUNDS),
         window_seconds=options.window or (QUICK_WINDOW_SECONDS if options.quick else WINDOW_SECONDS),
         quick=options.quick,
         checked=not options.unchecked,
@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=PYTHON",
         help="measure the services of another checkout too: the interpreter of its environment",
     )
-    parser.add_argument("--quick", action="store_true", help="short warm-ups and windows")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--quick", action="store_true", help="one round of short warm-ups and windows")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; with --quick 1")
     parser.add_argument("--window", type=float, help="seconds of measuring")
     parser.add_argument("--unchecked", action="store_true", help="do not hold outputs against the log: faster")
     parser.add_argument("--events", type=int, help="at most so many in the log: a try on a slow machine")

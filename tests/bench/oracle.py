@@ -78,7 +78,7 @@ def expected(log: Log) -> Expected:
         found = log_rows(first, len(run), with_faults=log.with_faults)
         rows.append(found.number)
         good.append(found.number[found.good])
-    return of_events(_all(runs), np.concatenate(rows), np.concatenate(good))
+    return of_events(joined(runs), np.concatenate(rows), np.concatenate(good))
 
 
 def of_events(events: Events, rows: Int64s, good_numbers: Int64s) -> Expected:
@@ -91,7 +91,8 @@ def of_events(events: Events, rows: Int64s, good_numbers: Int64s) -> Expected:
     return Expected(events, partition, good, tuple(rows[of_row == index] for index in range(PARTITIONS)))
 
 
-def _all(runs: Sequence[Events]) -> Events:
+def joined(runs: Sequence[Events]) -> Events:
+    """Return runs of events as one."""
     return Events(*(np.concatenate([getattr(run, each.name) for run in runs]) for each in fields(Events)))
 
 

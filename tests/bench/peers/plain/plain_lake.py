@@ -29,6 +29,11 @@ def column_type(field: dict[str, Any]) -> pa.DataType:
     return _ARROW[kind]
 
 
+def schema_of(reads: dict[str, Any]) -> pa.Schema:
+    """Return the table's columns: those of the Avro schema `reads`."""
+    return pa.schema([pa.field(field["name"], column_type(field)) for field in reads["fields"]])
+
+
 def row_of(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event as a table's row."""
     for name in _TIMES:
@@ -42,7 +47,7 @@ def main() -> None:
     """Append rows until told to stop."""
     stopping = Stopping()
     reads = parsed("BENCH_INPUT_SCHEMA")
-    schema = pa.schema([pa.field(field["name"], column_type(field)) for field in reads["fields"]])
+    schema = schema_of(reads)
     table = Path(os.environ["BENCH_STATE_DIR"]) / "lake" / "events"
     consumer = new_consumer(os.environ["BENCH_GROUP"])
     consumer.subscribe([os.environ["BENCH_INPUT"]])
