@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pytest
 
+from lake_lives import P0, P1, Broker, Process, assign, ids, start
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Counts, Partition
 from millrace_lake.tables import TableSpec, tables
@@ -77,8 +77,17 @@ def ledger_row() -> Callable[..., LedgerRow]:
 @pytest.fixture
 def ids_in() -> Callable[[TableWriter], list[str]]:
     """Return the session ids of a table as an independent reader sees them."""
+    return ids
 
-    def read(writer: TableWriter) -> list[str]:
-        return sorted(pl.scan_delta(writer.uri).select("session_id").collect()["session_id"].to_list())
 
-    return read
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def process(sessions: TableSpec, store: Store, broker: Broker) -> Process:
+    """Return a process that has both partitions."""
+    process = start(sessions, store, broker)
+    assign(process, P0, P1)
+    return process

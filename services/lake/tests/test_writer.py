@@ -12,7 +12,6 @@ from millrace_common.errors import FencedError, StartupError
 from millrace_common.failpoints import Failpoint
 from millrace_common.ledger import LedgerRow
 from millrace_lake import history, repair
-from millrace_lake.compaction import compact
 from millrace_lake.tables import TableSpec
 from millrace_lake.writer import Store, TableSchemaError, TableUnavailableError, TableWriter
 
@@ -291,50 +290,6 @@ def test_topic_id_is_remembered_by_the_table(writer: TableWriter, store: Store) 
     assert writer.topic_id("session-metrics") is None
     writer.remember_topic_id("session-metrics", "first")
     assert TableWriter(writer.spec, store).topic_id("session-metrics") == "first"
-
-
-def test_compaction_keeps_every_row_and_old_versions_readable(
-    writer: TableWriter, session_rows: Rows, ledger_row: Ledger, ids_in: Ids
-) -> None:
-    for offset in range(40):
-        writer.append([session_rows([f"s{offset:02}"])], [ledger_row(offset, offset + 1)], NOW_MS)
-    before = writer.version
-    (day,) = writer.live_files
-    merge = compact(writer, day, 32, NOW_MS)
-    assert merge is not None
-    assert (merge.files, merge.records) == (40, 40)
-    assert writer.live_files[day] == 1 == len(DeltaTable(writer.uri).file_uris())
-    assert ids_in(writer) == [f"s{offset:02}" for offset in range(40)]
-    assert pl.scan_delta(writer.uri, version=before).collect().height == 40
-    writer.append([session_rows(["t"])], [ledger_row(40, 41)], NOW_MS)
-    assert history.row_count(writer.uri) == 41
-
-
-def test_compaction_gives_way_to_a_foreign_delete(
-    writer: TableWriter, session_rows: Rows, ledger_row: Ledger, ids_in: Ids
-) -> None:
-    for offset in range(4):
-        writer.append([session_rows([f"s{offset}"])], [ledger_row(offset, offset + 1)], NOW_MS)
-    (day,) = writer.live_files
-    files = writer.files_of(day)
-    merged = writer.files.rewrite([file.path for file in files], day, 1_000)
-    DeltaTable(writer.uri).delete("session_id = 's1'")
-    assert not writer.replace(files, merged, NOW_MS)
-    assert ids_in(writer) == ["s0", "s2", "s3"]
-
-
-def test_two_compactions_of_the_same_files_do_not_double_rows(
-    writer: TableWriter, store: Store, session_rows: Rows, ledger_row: Ledger, ids_in: Ids
-) -> None:
-    for offset in range(4):
-        writer.append([session_rows([f"s{offset}"])], [ledger_row(offset, offset + 1)], NOW_MS)
-    other = another(writer, store)
-    (day,) = writer.live_files
-    files = other.files_of(day)
-    merged = other.files.rewrite([file.path for file in files], day, 1_000)
-    assert compact(writer, day, 4, NOW_MS) is not None
-    assert not other.replace(files, merged, NOW_MS)
-    assert ids_in(writer) == ["s0", "s1", "s2", "s3"]
 
 
 def test_a_topic_that_feeds_no_table_is_named() -> None:
