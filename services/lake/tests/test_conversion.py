@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from millrace_common.testing import InMemorySchemas, Record, avro_value, polled,
 from millrace_lake import conversion, loading
 from millrace_lake.conversion import money
 from millrace_lake.tables import NAMES, TableSpec, tables
+from millrace_lake.writer import Store, TableWriter
 from millrace_schemas import schema_text
 
 EVENT_MS = 1_772_370_000_123
@@ -175,6 +177,16 @@ def test_row_is_exactly_what_was_sent(name: str) -> None:
     loaded = load(name, datum)
     assert loaded.rows.to_pylist() == [row]
     assert loaded.dead == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_repeats_is_written_once_a_file(name: str, store: Store) -> None:
+    writer = TableWriter(tables([name])[0], store)
+    (file,) = writer.files.write(pa.Table.from_batches([load(name, GOLDEN[name][0]).rows]))
+    columns = pq.read_metadata(f"{writer.uri}/{file.path}").row_group(0).to_dict()["columns"]
+    for column in columns:
+        unique = column["path_in_schema"].partition(".")[0] in writer.spec.unique_columns
+        assert column["has_dictionary_page"] == (not unique and column["physical_type"] != "BOOLEAN"), column
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -71,9 +71,9 @@ class ParquetFiles:
         self._times = [field.name for field in spec.schema if pa.types.is_timestamp(field.type) and not field.nullable]
         # The value of the partition column is in the folder's name and in the log, not in the file.
         self._columns = pa.schema([field for field in spec.schema if field.name != spec.partition_column])
-        flat = [field.name for field in self._columns if not pa.types.is_nested(field.type)]
+        repeating = [field for field in self._columns if field.name not in spec.unique_columns]
         self._options = _COMPRESSION | {
-            "use_dictionary": [name for name in flat if name not in spec.unique_columns],
+            "use_dictionary": [leaf for field in repeating for leaf in _leaves(field.name, field.type)],
             "write_statistics": self._times,
             "store_schema": False,
             "store_decimal_as_integer": True,
@@ -125,6 +125,23 @@ class ParquetFiles:
                 waiting = []
         if waiting:
             yield pa.concat_tables(waiting)
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Yield the paths of a column's values as Parquet names them.
+
+    See https://github.com/apache/parquet-format/blob/master/LogicalTypes.md#nested-types.
+    """
+    if pa.types.is_map(kind):
+        yield from _leaves(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    else:
+        yield path
 
 
 def _by_day(rows: pa.Table, column: str) -> Iterator[tuple[date, pa.Table]]:

@@ -42,6 +42,9 @@ _TRANSACTION_COLUMNS: Final = pa.schema(
     ]
 )
 
+# A session is spread over several commits: its id repeats too little within one.
+_OF_EVENTS: Final = frozenset({"event_id", "event_time", "received_at", "client_session_id"})
+
 Convert = Callable[[pa.RecordBatch, pa.Schema], pa.RecordBatch]
 Check = Callable[[pa.RecordBatch], Sequence[Problem]]
 
@@ -105,15 +108,11 @@ def convert(spec: TableSpec, decoded: Decoded) -> Converted:
 
 
 def _events() -> TableSpec:
-    return _mirrored(
-        "events", "user-events.enriched", "event_date", unique=frozenset({"event_id", "event_time", "received_at"})
-    )
+    return _mirrored("events", "user-events.enriched", "event_date", unique=_OF_EVENTS)
 
 
 def _late_events() -> TableSpec:
-    return _mirrored(
-        "late_events", "late-events", "event_date", unique=frozenset({"event_id", "event_time", "received_at"})
-    )
+    return _mirrored("late_events", "late-events", "event_date", unique=_OF_EVENTS)
 
 
 def _sessions() -> TableSpec:
