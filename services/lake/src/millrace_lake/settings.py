@@ -23,6 +23,8 @@ class LakeSettings(ServiceSettings):
     state_uri: str = ""
     # An internal topic's record may wrap a record of the broker's largest size.
     max_value_bytes: int = Field(default=8_388_608, ge=1_024)
+    # Columns cost by the run as well as by the row, and commits are so far apart that a longer run delays none.
+    batch_max_records: int = Field(default=20_000, ge=1, le=1_000_000)
     commit_interval_seconds: PositiveSeconds = 2.0
     commit_max_records: int = Field(default=100_000, ge=1)
     commit_max_bytes: int = Field(default=33_554_432, ge=1_048_576)
