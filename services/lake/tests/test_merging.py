@@ -100,6 +100,28 @@ def test_merged_files_are_merged_in_their_turn(
     assert len(ids(process.writer)) == 6_400 == history.row_count(process.writer.uri)
 
 
+def test_many_small_files_found_at_the_start_are_not_merged_all_at_once(
+    sessions: TableSpec, store: Store, broker: Broker, session_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(sessions, store, broker)
+    assign(process, P0)
+    for offset in range(30):
+        process.commits.take(run(session_rows, P0, offset, offset + 1, generation(process, P0)))
+        process.commits.close()
+    (file, *_) = process.writer.files_of(next(iter(process.writer.live_files)))
+    monkeypatch.setattr(compaction, "MAX_MERGE_BYTES", int(4.5 * file.size_bytes))
+    process = start(sessions, store, broker, merge_small_files=4)
+    assign(process, P0)
+    counts: list[int] = []
+    for offset in range(30, 50):
+        process.commits.take(run(session_rows, P0, offset, offset + 1, generation(process, P0)))
+        process.commits.close()
+        counts.append(sum(process.writer.live_files.values()))
+    assert counts[0] == 31 - 2 * 3
+    assert counts[-1] < counts[0]
+    assert len(ids(process.writer)) == 50 == history.row_count(process.writer.uri)
+
+
 def test_files_that_cannot_be_merged_do_no_harm(
     sessions: TableSpec, store: Store, broker: Broker, session_rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from millrace_common.errors import FatalError
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Assigned, Committed, Counts, Partition, Replayed, Revoked, Tick
 from millrace_lake import metrics
-from millrace_lake.compaction import compact
+from millrace_lake.compaction import SIZE_CLASSES_BYTES, compact
 from millrace_lake.conversion import Reason
 from millrace_lake.dead_letters import Burial, DeadLetterSink, DeadRecord
 from millrace_lake.ledger import SERVICE
@@ -323,9 +323,11 @@ class Commits:
             return
         files = table.writer.live_files
         for day in [day for day, count in files.items() if count - table.checked_files[day] >= fan_in]:
-            # A merge may fill the next size class, whose turn would else never come: the lowest is full each time.
-            while self._merge(table, day, fan_in):
-                pass
+            # A merge may fill the next size class, whose turn would else never come: the lowest is full each time. But
+            # no more than once a class: whoever finds a thousand files has to poll in between.
+            for _ in SIZE_CLASSES_BYTES:
+                if not self._merge(table, day, fan_in):
+                    break
             table.checked_files[day] = table.writer.live_files[day]
 
     def _merge(self, table: _Table, day: date, fan_in: int) -> bool:
