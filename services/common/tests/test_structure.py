@@ -133,3 +133,7 @@ def test_a_long_list_is_left_to_others() -> None:
 def test_there_is_no_verdict_where_a_walk_would_be_long_or_cannot_know_the_type(schema: Any, data: bytes) -> None:
     with pytest.raises(structure.NoVerdictError):
         whole(data, schema=schema)
+
+
+def test_a_length_below_zero_is_not_whole() -> None:
+    assert whole(b"\x00", b"\x01", schema="string") == [True, False]  # of no bytes, and of -1
