@@ -169,6 +169,14 @@ def test_missing_session_is_lost(visits: Expected) -> None:
     assert session_verdict(visits, rows[ended != np.sort(ended)[100]]).lost == 1
 
 
+def test_session_that_must_have_closed_by_the_committed_offset_is_lost(visits: Expected) -> None:
+    rows = closed(visits)
+    youngest = np.argsort(oracle.sessions_of(visits).ended_ms[rows])[-10:]
+    assert session_verdict(visits, np.delete(rows, youngest)).lost == 0
+    ends = tuple(len(rows) for rows in visits.rows)
+    assert session_verdict(visits, np.delete(rows, youngest), committed=ends).lost == 10
+
+
 def test_doubled_and_foreign_sessions_are_found(visits: Expected) -> None:
     rows = closed(visits)
     assert session_verdict(visits, np.append(rows, rows[:1])).doubled == 1
