@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from lake_lives import P0, P1, Broker, CrashError, Process, Rows, assign, generation, ids, run, start
+from lake_lives import P0, P1, TOPIC_ID, Broker, CrashError, Process, Rows, assign, generation, ids, run, start
 from millrace_common.brake import Brake
 from millrace_common.errors import BrakeError, FatalError, FencedError
 from millrace_common.records import Reject, Span, Tick
@@ -11,7 +11,7 @@ from millrace_lake.dead_letters import DeadRecord
 from millrace_lake.loading import Loaded
 from millrace_lake.pacing import Limits
 from millrace_lake.tables import TableSpec, tables
-from millrace_lake.writer import Store, TableSchemaError
+from millrace_lake.writer import Store, TableSchemaError, TableWriter
 
 
 def test_effects_come_in_the_order_that_survives_a_crash(process: Process, broker: Broker, session_rows: Rows) -> None:
@@ -112,8 +112,15 @@ def test_ledger_rows_tile_the_log_over_control_records(process: Process, session
     process.commits.take(run(session_rows, P0, 4, 6, now))  # offset 3 is a commit marker
     process.commits.take(Tick(P0, now, 7, 0, 0))  # so is 6
     process.commits.close()
-    rows = history.ledger_rows(process.writer.uri)
+    rows = [row for row in history.ledger_rows(process.writer.uri) if row.partition == P0]
     assert [(row.first_offset, row.next_offset, row.counts.read) for row in rows] == [(0, 3, 3), (3, 7, 2)]
+
+
+def test_partition_without_records_gets_a_position_too(process: Process, sessions: TableSpec, store: Store) -> None:
+    process.clock.now += 2.0
+    process.commits.commit_due()
+    apps = [f"{TOPIC_ID}-0", f"{TOPIC_ID}-1"]
+    assert TableWriter(sessions, store).positions(apps) == dict.fromkeys(apps, 0)
 
 
 def test_idle_partition_moves_past_control_records(process: Process, session_rows: Rows, broker: Broker) -> None:

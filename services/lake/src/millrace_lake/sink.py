@@ -202,6 +202,8 @@ class Commits:
         self._positions[partition] = replayed.offset
         committed = self._assignments.committed[partition]
         if committed is None:
+            # Without a position in the table, records that are deleted before its first row would be missed by nobody.
+            self._part(partition, replayed.generation)
             return
         self._sink.brake.restore(committed.brake)
         committed = self._standing[partition] = replace(committed, brake=self._sink.brake.counts())
