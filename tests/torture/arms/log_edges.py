@@ -24,6 +24,7 @@ from millrace_common.topology import Topology
 from millrace_lake import history
 from millrace_lake.ledger import app_id
 from millrace_local import topics
+from millrace_local.lag import Lags
 from millrace_local.probes import fetch, quiet_admin
 from millrace_local.reading import Library, runs
 from millrace_local.stack import Stack
@@ -42,13 +43,7 @@ _HANGING: Final = "torture-hanging"
 # Long after the arm, short, and the least with which the broker's sweep (every 10 s) has something to do.
 _NEVER_MS: Final = 600_000
 _SOON_MS: Final = 5_000
-# Compaction may take what is older than this; nobody is further behind while it is at work.
-_COMPACTION_LAG_MS: Final = 10_000
-_COMPACT_NOW: Final = {
-    "min.compaction.lag.ms": str(_COMPACTION_LAG_MS),
-    "min.cleanable.dirty.ratio": "0.01",
-    "segment.ms": "1000",
-}
+_COMPACT_NOW: Final = {"min.cleanable.dirty.ratio": "0.01", "segment.ms": "1000"}
 # A cleaning takes less: after it, the log stays as it is.
 _CLEANED_SECONDS: Final = 2.0
 _RUNBOOK: Final = "hanging-transaction.md"
@@ -87,15 +82,18 @@ def leave_edges(bench: Bench) -> None:
 def compact(bench: Bench) -> None:
     """Compact orders that ingest has read, then have it build its state from a log with gaps."""
     admin = quiet_admin(bench.stack.bootstrap_servers)
+    # Compaction may take what is older than this; ingest is not so far behind while it is at work.
+    compact_now = _COMPACT_NOW | {"min.compaction.lag.ms": str(round(bench.form.outage_seconds * 1_000))}
     for _ in range(bench.form.rounds):
+        bench.until(partial(_is_live, bench, "ingest"), "ingest does not catch up")
         before = _gaps(bench.stack)
-        _configure(bench, ConfigResource(ResourceType.TOPIC, "transactions"), _COMPACT_NOW)
+        _configure(bench, ConfigResource(ResourceType.TOPIC, "transactions"), compact_now)
         _configure(bench, ConfigResource(ResourceType.BROKER, "1"), {"log.cleaner.backoff.ms": "500"})
         try:
             bench.until(lambda: _gaps(bench.stack) > before, "nothing is compacted away")  # noqa: B023
         finally:
             _configure(bench, ConfigResource(ResourceType.BROKER, "1"), {"log.cleaner.backoff.ms": None})
-            _configure(bench, ConfigResource(ResourceType.TOPIC, "transactions"), dict.fromkeys(_COMPACT_NOW))
+            _configure(bench, ConfigResource(ResourceType.TOPIC, "transactions"), dict.fromkeys(compact_now))
             topics.apply(admin, declared_topics())
         bench.last(_CLEANED_SECONDS)
         bench.struck["orders compacted away"] += _gaps(bench.stack) - before
@@ -223,6 +221,14 @@ def _forget_and_kill(bench: Bench, name: str) -> None:
     bench.start_again([name])
     bench.stack.wait_ready()
     bench.recoveries_seconds.append(time.monotonic() - began)
+
+
+def _is_live(bench: Bench, title: str) -> bool:
+    """Return whether a service is less than a second of traffic behind."""
+    services = [service for service in bench.stack.services() if service.title == title]
+    with Lags(bench.stack.bootstrap_servers) as lags:
+        behind = lags.of(services)[title]
+    return behind is not None and behind < bench.form.rate
 
 
 def _gaps(stack: Stack) -> int:
