@@ -23,6 +23,7 @@ from millrace_common import codec, metrics
 from millrace_common.failpoints import Failpoint
 from millrace_common.metrics import MetricSpec
 from millrace_common.settings import ServiceSettings
+from millrace_local import reset
 from millrace_schemas import SUBJECTS, schema_text, topics
 
 SERVICES: Final = ("ingest", "enrich", "sessionize", "lake")
@@ -283,6 +284,7 @@ def _reasons() -> Iterable[tuple[str, str]]:
         yield from ((f"`{getattr(declared, stage)}` ({service})", f"`{reason}`") for reason in declared.Reason)
     shapes = importlib.import_module("millrace_sessionize.shapes")
     yield f"`{shapes.STAGE}` (sessionize)", f"`{shapes.TIME_OUT_OF_RANGE}`"
+    yield from ((f"`{reset.RESET}` (`millrace reset`)", f"`{reason}`") for reason in reset.Reason)
 
 
 def _span(duration: timedelta) -> str:

@@ -285,3 +285,27 @@ def test_a_topic_created_again_whose_offsets_are_forgotten_is_noticed_by_its_sna
     assert told.returncode == 0, told.stderr
     assert "user-events[2] goes on at offset 0 (it had no position)" in told.stdout.splitlines()
     bench.prove()
+
+
+def test_records_that_are_skipped_become_dead_letters_that_can_be_sent_again(bench: Bench) -> None:
+    bench.through()
+    stored, letters = bench.rows("transactions"), bench.rows("dead_letters")
+    bench.stack.stop_services({"ingest"})
+    bench.send("transactions", 1, 3)
+    bench.send("transactions", 1, 2, valid=False)
+    command = ["millrace", "reset", "ingest", "--topic", "transactions", "--partition", "1", "--to", "latest"]
+    refused = bench.run(command)
+    assert refused.returncode == 1
+    assert re.search(
+        r"offsets \d+ to \d+ are still there and will be skipped; from then on they become dead", refused.stderr
+    )
+    told = bench.run(command, "--yes")
+    assert told.returncode == 0, told.stderr
+    bench.stack.set_services(_SERVICES)
+    bench.prove()
+    assert (bench.rows("transactions"), bench.rows("dead_letters")) == (stored, letters + 5)
+
+    again = bench.run(["millrace", "dead-letters", "replay", "--reason", "skipped"])
+    assert again.returncode == 0, again.stderr
+    bench.prove()
+    assert (bench.rows("transactions"), bench.rows("dead_letters")) == (stored + 3, letters + 7)

@@ -67,6 +67,16 @@ def test_skipping_records_that_are_there_costs_consent_and_the_proof_names_them(
     )
 
 
+def test_what_is_set_aside_costs_consent_and_gets_its_rows_with_its_dead_letters() -> None:
+    move = planned(replace(found((120, 200), 80), sets_aside=True), "latest")
+    assert (move.ranges, move.aside) == (((80, 120), (120, 200)), (120, 200))
+    assert [(written.first_offset, written.next_offset) for written in move.rows("ingest", "reset", 0)] == [(80, 120)]
+    (cost,) = move.costs
+    assert "offsets 120 to 199 are still there and will be skipped; from then on they become dead letters" in cost
+    assert planned(replace(found((0, 200), 80), sets_aside=True), 50).aside is None
+    assert planned(replace(found((120, 200), 80), sets_aside=True), "earliest").aside is None
+
+
 def test_going_back_costs_consent_and_the_proof_names_the_overlap() -> None:
     move = planned(found((0, 200), 80), 50)
     assert (move.offset, move.ranges) == (50, ((50, 50),))

@@ -40,8 +40,10 @@ class Library:
     client: Mapping[str, str | int] = field(default_factory=dict)
 
 
-def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, list[Message]]]:
-    """Yield what `partitions` hold for a read_committed reader, as runs in offset order.
+def runs(
+    library: Library, partitions: Sequence[Partition], begin: int = OFFSET_BEGINNING
+) -> Iterator[tuple[Partition, list[Message]]]:
+    """Yield what `partitions` hold from offset `begin` on for a read_committed reader, as runs in offset order.
 
     Raises:
         KafkaException: a partition cannot be read, or the broker has said nothing for half a minute.
@@ -61,7 +63,7 @@ def runs(library: Library, partitions: Sequence[Partition]) -> Iterator[tuple[Pa
     )
     unfinished = set(partitions)
     # Not offset 0: where retention has removed it, the client would warn on standard error.
-    consumer.assign([TopicPartition(partition.topic, partition.index, OFFSET_BEGINNING) for partition in partitions])
+    consumer.assign([TopicPartition(partition.topic, partition.index, begin) for partition in partitions])
     heard = time.monotonic()
     try:
         while unfinished:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Counts, Partition
@@ -12,6 +13,15 @@ from millrace_local.services import SERVICES, Service, in_other_lane
 from millrace_schemas import in_lane, topics
 
 To = int | Literal["earliest", "latest"]
+
+RESET: Final = "reset"
+"""The stage of dead letters that a reset writes."""
+
+
+class Reason(StrEnum):
+    """Why a reset set a record aside: the closed list of stage `reset`."""
+
+    SKIPPED = "skipped"
 
 
 class TargetError(LocalStackError):
@@ -29,6 +39,8 @@ class Found:
         position: the next offset to read; None: there is none, or it is one of a topic that was deleted.
         accounted: the offset that the ledger reaches in the topic as it is now; None: the ledger has nothing of it.
         unaccounted: the partition was processed before, and nothing says how far.
+        sets_aside: what is skipped although it is there becomes dead letters.
+        dead_offset: of the latest record that became a dead letter, as far as the group says.
     """
 
     partition: Partition
@@ -37,6 +49,8 @@ class Found:
     position: int | None
     accounted: int | None
     unaccounted: bool = False
+    sets_aside: bool = False
+    dead_offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +76,19 @@ class Move:
         return self.found.partition
 
     def rows(self, service: str, instance: str, now_ms: int) -> list[LedgerRow]:
-        """Return the ledger's rows of it: no record was read."""
+        """Return the ledger's rows of it, those of what is set aside left out: no record was read."""
         return [
             LedgerRow(service, instance, self.partition, self.found.topic_id, first, following, Counts(), {}, now_ms)
             for first, following in self.ranges
+            if (first, following) != self.aside
         ]
+
+    @property
+    def aside(self) -> tuple[int, int] | None:
+        """The range [first, next) whose records become dead letters; None: none does."""
+        first, following = self.ranges[-1]
+        begin = max(first, self.found.kept[0])
+        return (begin, following) if self.found.sets_aside and begin < following else None
 
     def __str__(self) -> str:
         """Return what it changes, in a line."""
@@ -140,9 +162,10 @@ def _costs(found: Found, begin: int, offset: int) -> list[str]:
     (first, end), partition = found.kept, found.partition
     costs = []
     if offset > max(begin, first):
+        what_then = "they become dead letters" if found.sets_aside else "`millrace ledger` reports them as not read"
         costs.append(
             f"{partition}: records at offsets {max(begin, first)} to {offset - 1} are still there and will be skipped; "
-            f"from then on `millrace ledger` reports them as not read"
+            f"from then on {what_then}"
         )
     if offset < min(begin, end):
         costs.append(

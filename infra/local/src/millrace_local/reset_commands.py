@@ -21,7 +21,8 @@ from millrace_local import console, options
 from millrace_local import stack as stacks
 from millrace_local.errors import LocalStackError
 from millrace_local.reset import Move, TargetError, To, choose, find_input, plan
-from millrace_local.reset_effects import Cluster, GroupPlaces, Places, TablePlaces, has_members
+from millrace_local.reset_effects import GroupPlaces, Places, TablePlaces, has_members
+from millrace_local.reset_writing import Cluster
 from millrace_local.services import Service
 from millrace_local.stack import Stack, wait_until
 

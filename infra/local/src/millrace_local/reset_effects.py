@@ -1,24 +1,20 @@
 """Looking where a service stands, and moving it: a consumer group with its snapshots, or a table of the lake."""
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import pyarrow.compute as pc
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
-from millrace_common.codec import RowEncoder
 from millrace_common.groups import onlooker
-from millrace_common.positions import GroupPositions, metadata_text
-from millrace_common.records import Partition
+from millrace_common.positions import GroupPositions
+from millrace_common.records import Committed, Partition
 from millrace_common.registry import SchemaRegistry
 from millrace_common.snapshots import SnapshotStore
 from millrace_common.topology import Topology
-from millrace_common.transactions import producer_properties
 from millrace_lake.dead_letters import GROUP as DEAD_LETTERS_GROUP
 from millrace_lake.ledger import SERVICE as LAKE
 from millrace_lake.ledger import TOPIC_ID_PROPERTY, app_id
@@ -28,14 +24,9 @@ from millrace_lake.writer import Store, TableWriter
 from millrace_local.errors import LocalStackError
 from millrace_local.reading import Library, decoded
 from millrace_local.reset import Found, Move
+from millrace_local.reset_writing import CALL_SECONDS, INSTANCE, SETTLE_SECONDS, Cluster, Writer, now_in_ms
 from millrace_local.services import Service
-from millrace_schemas import in_lane, schema_text
-
-INSTANCE: Final = "reset"
-
-_CALL_SECONDS: Final = 30.0
-# A transaction that a dead process has left open is settled by then.
-_SETTLE_SECONDS: Final = 60.0
+from millrace_schemas import in_lane
 
 
 class Places(Protocol):
@@ -48,34 +39,6 @@ class Places(Protocol):
         """Make `moves` last, with their rows in the ledger; return what else has changed by it, a sentence each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A broker and a registry, and how to get in.
-
-    Attributes:
-        client: librdkafka properties.
-        registry: of a registry client; only consumer groups have their ledger in a topic.
-        lane: whose ledger is written.
-    """
-
-    client: Mapping[str, str | int]
-    registry: Mapping[str, str]
-    lane: str
-
-    @property
-    def quiet_client(self) -> dict[str, str | int]:
-        """The properties of a client that only speaks through its errors."""
-        return {**self.client, "log_level": 0}
-
-    def admin(self) -> AdminClient:
-        """Return a new admin client."""
-        return AdminClient(self.quiet_client)
-
-    def producer(self, transactional_id: str) -> Producer:
-        """Return a new transactional producer."""
-        return Producer(producer_properties(self.quiet_client, transactional_id, _SETTLE_SECONDS))
-
-
 def has_members(admin: AdminClient, group: str) -> bool:
     """Return whether anybody reads as a member of `group`.
 
@@ -83,7 +46,7 @@ def has_members(admin: AdminClient, group: str) -> bool:
         KafkaException: the broker does not answer.
     """
     # Unlike a description, the list knows the state of groups of both protocols.
-    listed = admin.list_consumer_groups(request_timeout=_CALL_SECONDS).result(_CALL_SECONDS)
+    listed = admin.list_consumer_groups(request_timeout=CALL_SECONDS).result(CALL_SECONDS)
     quiet = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
     return any(found.group_id == group and found.state not in quiet for found in listed.valid)
 
@@ -102,7 +65,7 @@ class GroupPlaces:
     def look(self, partitions: Sequence[Partition]) -> list[Found]:
         """Return what group, broker, snapshots and, where the group says nothing, the ledger say."""
         with onlooker(self._cluster.client, self._service.group) as consumer:
-            committed = GroupPositions(consumer, _SETTLE_SECONDS).committed(partitions)
+            committed = GroupPositions(consumer, SETTLE_SECONDS).committed(partitions)
         ids = self._topology.topic_ids({partition.topic for partition in partitions})
         kept = self._topology.ranges(partitions)
         positions = {
@@ -118,6 +81,8 @@ class GroupPlaces:
                 kept[partition],
                 positions.get(partition),
                 positions.get(partition, ends.get(partition)),
+                sets_aside=True,
+                dead_offset=_dead_offset(committed[partition], ids[partition.topic]),
                 unaccounted=committed[partition] is None
                 and partition not in ends
                 and self._snapshots is not None
@@ -127,33 +92,19 @@ class GroupPlaces:
         ]
 
     def move(self, moves: Sequence[Move]) -> list[str]:
-        """Remove the snapshots, then commit offsets and ledger rows in one transaction.
+        """Remove the snapshots, then commit offsets with ledger rows, and with dead letters of what is set aside.
+
+        Each transaction takes a partition further; the same command again goes on where an earlier one ended.
 
         Raises:
             KafkaException: a call failed; where that leaves the outcome unknown, the same command again finds out.
         """
-        ledger, name = in_lane("ledger", self._cluster.lane), in_lane(INSTANCE, self._cluster.lane)
-        schema = schema_text("ledger")
-        encoder = RowEncoder(schema, self._registry.schema_id("ledger", schema))
-        ledger_partitions = self._topology.partition_counts([ledger])[ledger]
         # First: should the rest fail, a missing snapshot only costs a longer replay.
         notes = [note for move in moves if (note := self._remove_snapshots(move.partition)) is not None]
-        offsets = [
-            TopicPartition(
-                move.partition.topic, move.partition.index, move.offset, metadata_text(None, move.found.topic_id, ())
-            )
-            for move in moves
-        ]
-        now_ms = _now_ms()
-        producer = self._cluster.producer(name)
         with onlooker(self._cluster.client, self._service.group) as consumer:
-            producer.init_transactions(_SETTLE_SECONDS)
-            producer.begin_transaction()
-            for row in [row for move in moves for row in move.rows(self._service.name, name, now_ms)]:
-                place = row.partition.index % ledger_partitions
-                producer.produce(ledger, key=row.key, value=encoder.encode(row.as_record()), partition=place)
-            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _CALL_SECONDS)
-            producer.commit_transaction(_CALL_SECONDS)
+            writer = Writer(self._cluster, self._service, self._topology, self._registry, consumer)
+            for move in moves:
+                writer.write(move)
         return notes
 
     def _snapshot_count(self, partition: Partition) -> int:
@@ -184,6 +135,11 @@ class GroupPlaces:
                 if topic_ids.get(topic) == topic_id and partition in partitions:
                     ends[partition] = max(next_offset, ends.get(partition, 0))
         return ends
+
+
+def _dead_offset(committed: Committed | None, topic_id: str) -> int | None:
+    """Return what the group says of the latest dead record, if it says it of the topic as it is now."""
+    return committed.dead_offset if committed is not None and committed.topic_id == topic_id else None
 
 
 class TablePlaces:
@@ -229,7 +185,7 @@ class TablePlaces:
         writer = TableWriter(self._spec, self._store)
         topic_id = moves[0].found.topic_id
         writer.positions([app_id(topic_id, move.partition.index) for move in moves])
-        now_ms = _now_ms()
+        now_ms = now_in_ms()
         name = in_lane(INSTANCE, self._cluster.lane)
         writer.append([], [row for move in moves for row in move.rows(LAKE, name, now_ms)], now_ms)
         recreated = writer.topic_id(self._topic) not in (None, topic_id)
@@ -242,7 +198,7 @@ class TablePlaces:
         ends = {move.partition: move.offset if recreated else move.found.kept[1] for move in moves}
         group = in_lane(DEAD_LETTERS_GROUP, self._cluster.lane)
         with onlooker(self._cluster.client, group) as consumer:
-            produced = GroupPositions(consumer, _SETTLE_SECONDS).committed(list(ends))
+            produced = GroupPositions(consumer, SETTLE_SECONDS).committed(list(ends))
         back = [
             TopicPartition(partition.topic, partition.index, ends[partition])
             for partition, place in produced.items()
@@ -250,11 +206,7 @@ class TablePlaces:
         ]
         if back:
             asked = self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, back)])
-            asked[group].result(_CALL_SECONDS)
+            asked[group].result(CALL_SECONDS)
 
     def _has(self, table: str) -> bool:
         return DeltaTable.is_deltatable(self._store.table_uri(table), dict(self._store.options))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
