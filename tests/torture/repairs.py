@@ -29,7 +29,7 @@ def repair(bench: Bench, service: str, refused_before: int) -> str:
     bench.until(lambda: len(refusals(bench, service)) > refused_before, f"{service} does not refuse")
     command = refusals(bench, service)[-1]
     words = shlex.split(command)[1:]
-    said = _run([*words, "--work-dir", str(bench.stack.work_dir)], command)
+    said = _run(bench, words)
     found = re.findall(r"^(\S+)\[(\d+)\] goes on at offset (\d+)", said, re.MULTILINE)
     if not found:
         message = f"`{command}` moved nothing: {said}"
@@ -46,15 +46,30 @@ def runbook_block(page: str, heading: str) -> str:
     return textwrap.dedent(str(block))
 
 
-def _run(words: list[str], command: str) -> str:
+def skip(bench: Bench, service: str, partition: Partition, to: int) -> int:
+    """Have a service go on at offset `to`, by the command, and return where it stood.
+
+    Raises:
+        TortureError: the command does not do it.
+    """
+    place = ["--topic", partition.topic, "--partition", str(partition.index)]
+    said = _run(bench, ["reset", service, *place, "--to", str(to), "--yes"])
+    found = re.search(rf"^{re.escape(str(partition))} goes on at offset {to} \(it was (\d+)\)", said, re.MULTILINE)
+    if found is None:
+        message = f"nothing of {partition} was skipped: {said}"
+        raise TortureError(message)
+    return int(found[1])
+
+
+def _run(bench: Bench, words: list[str]) -> str:
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "millrace_local", *words],
+        [sys.executable, "-m", "millrace_local", *words, "--work-dir", str(bench.stack.work_dir)],
         capture_output=True,
         text=True,
         check=False,
         timeout=_TIMEOUT_SECONDS,
     )
     if done.returncode != 0:
-        message = f"`{command}` did not do it:\n{done.stdout}{done.stderr}"
+        message = f"`millrace {shlex.join(words)}` did not do it:\n{done.stdout}{done.stderr}"
         raise TortureError(message)
     return done.stdout
