@@ -52,7 +52,7 @@ _LATEST_PASSAGE: Final = {
 _UNPAYABLE: Final = 2.0e14
 _UNPAYABLE_ORDERS: Final = 4
 _SEND_AGAIN_SECONDS: Final = 5.0
-_PATIENCE_SECONDS: Final = 120.0
+_PATIENCE_SECONDS: Final = 300.0
 
 
 def die_at_every_edge(bench: Bench) -> None:
