@@ -81,7 +81,7 @@ class Form:
 
 
 SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0, silent_seconds=25.0)
-LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0, silent_seconds=180.0)
+LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0, silent_seconds=210.0)
 
 
 @dataclass(slots=True)

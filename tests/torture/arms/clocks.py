@@ -36,7 +36,7 @@ _SILENT_FROM: Final = timedelta(hours=1)
 _IDLE_SECONDS: Final = 10
 _IDLE_TIMEOUT: Final = "IDLE_TIMEOUT_SECONDS"
 # From the last record of the partition to its watermark's move, and to its being seen, more passes than the timeout.
-_SEEN_LATER_SECONDS: Final = 15
+_SEEN_LATER_SECONDS: Final = 30
 # When the silent partition wakes, its watermark is five minutes behind the time of the advance. Events so far back are
 # not late then (gap 30 minutes), whatever was made before it was sent, and can be over soon after the end.
 _WOKEN_BACK: Final = timedelta(minutes=34, seconds=45)

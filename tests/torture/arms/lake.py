@@ -313,5 +313,6 @@ ARMS: Final = (
         "the commands they name, and exactly the orders that were counted before are missing",
         lose_input,
         fires={"input deleted": 1, "topic created again": 1, "orders knowingly given up": 2},
+        length=2,
     ),
 )

@@ -164,5 +164,6 @@ ARMS: Final = (
         fires={f"brake tripped, poison {how}": 1 for how in ("in one partition", "spread")},
         snapshots_stay=False,  # a reset removes those of its partition
         traffic=without_unknown_schemas,  # to share a stack with that arm
+        length=2,
     ),
 )
