@@ -1,5 +1,6 @@
 """All systems that the bench knows."""
 
+from jvm_peers import kafka_streams
 from python_peers import bytewax, quix
 from systems import PLAIN, System, millrace
 
@@ -12,5 +13,7 @@ def all_systems() -> dict[str, System]:
         bytewax(),
         quix("quix", "exactly-once"),
         quix("quix-at-least-once", "at-least-once"),
+        kafka_streams("kafka-streams", "exactly_once_v2"),
+        kafka_streams("kafka-streams-at-least-once", "at_least_once"),
     )
     return {system.name: system for system in systems}
