@@ -31,7 +31,7 @@ def check(stack: Stack, job: Job, system: System, done: Run, log: Log, wanted: E
         for part in _table_parts(Path(done.output)):
             checker.take(part)
     else:
-        text = schema_text(job.output) if system.writes_product_schema else job.peer_schema_text()
+        text = schema_text(job.output_subject) if system.writes_product_schema else job.peer_schema_text()
         for columns, unreadable in _topic_parts(stack, done.output, text):
             checker.take(columns)
             checker.unreadable(unreadable)

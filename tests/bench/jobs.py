@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from millrace_schemas import in_lane, schema_text
+from millrace_schemas import in_lane, schema_text, topics
 
 PARTITIONS: Final = 4
 SEED: Final = 7
@@ -53,6 +53,11 @@ class Job:
     def input_subject(self) -> str:
         """The subject of the input's records."""
         return "user-events" if self.shape == "raw" else "user-events.enriched"
+
+    @property
+    def output_subject(self) -> str:
+        """The subject of what Millrace's service writes."""
+        return next(topic.subject for topic in topics("local") if topic.name == self.output)
 
     @property
     def peer_subject(self) -> str:

@@ -49,6 +49,12 @@ def test_run_is_over_with_the_window_or_with_the_log() -> None:
     assert not over([], ASKED)
 
 
+def test_run_of_few_steps_goes_on_until_it_has_some() -> None:
+    stepped = [sample(at, at // 20 * 50_000) for at in range(101)]
+    assert not over(stepped[:100], ASKED)
+    assert over(stepped, ASKED)  # steps at 40, 60, 80 and 100
+
+
 def test_samples_behind_the_end_of_the_log_do_not_count() -> None:
     idle = [*steady(12), *(sample(float(at), 11_000, cpu=at / 4) for at in range(12, 20))]
     measured = window(idle, dataclasses.replace(ASKED, records=11_000))

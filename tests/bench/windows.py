@@ -9,6 +9,8 @@ SATURATED: Final = 0.97
 """From this share of its time on a core counts as full."""
 # CPU time is counted in hundredths of a second: less than this of it says nothing.
 _LEAST_CPU_SECONDS: Final = 2.0
+# A window in which records are done this often begins and ends with progress, and has some in between.
+_LEAST_STEPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,12 @@ def begin_of(samples: Sequence[Sample], asked: Asked) -> int | None:
 
 def over(samples: Sequence[Sample], asked: Asked) -> bool:
     """Return whether enough was measured, or nothing is left to be done."""
-    begin = begin_of(samples, asked)
     if samples and samples[-1].records >= asked.records:
         return True
-    return begin is not None and samples[-1].at_seconds - samples[begin].at_seconds >= asked.window_seconds
+    begin = begin_of(samples, asked)
+    if begin is None or samples[-1].at_seconds - samples[begin].at_seconds < asked.window_seconds:
+        return False
+    return len(_moved(samples, begin)) >= _LEAST_STEPS
 
 
 def window(samples: Sequence[Sample], asked: Asked) -> Window:
@@ -125,13 +129,7 @@ def window(samples: Sequence[Sample], asked: Asked) -> Window:
         last = samples[-1].records if samples else 0
         message = f"no window: {last:,.0f} records done, then the time or the log was over"
         raise NoWindowError(message)
-    # A sample taken when records were just done; the first after the last one that moved stands still already.
-    moved = [
-        number + 1
-        for number, (before, after) in enumerate(pairwise(samples))
-        if after.records > before.records and number + 1 >= begin
-    ]
-    inside = [number for number in moved if samples[number].records < asked.records]
+    inside = [number for number in _moved(samples, begin) if samples[number].records < asked.records]
     if len(inside) < 2:
         message = "no window: nothing was done after the warm-up"
         raise NoWindowError(message)
@@ -149,6 +147,12 @@ def window(samples: Sequence[Sample], asked: Asked) -> Window:
         message = "no window: no CPU time was seen"
         raise NoWindowError(message)
     return replace(measured, marks=_marks(measured, asked))
+
+
+def _moved(samples: Sequence[Sample], begin: int) -> list[int]:
+    """Return the numbers of the samples, from `begin` on, before which records were done."""
+    steps = enumerate(pairwise(samples), start=1)
+    return [number for number, (before, after) in steps if number >= begin and after.records > before.records]
 
 
 def _marks(measured: Window, asked: Asked) -> tuple[str, ...]:
