@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,6 +108,37 @@ def test_ingest_lets_through_what_is_good_and_once(drawn: Events, monkeypatch: p
     check.take({"event_id": columns["eventId"], "event_type": columns["eventType"]})
     verdict = check.verdict(ends(wanted))
     assert (verdict.problem, verdict.outputs, read) == ("", COUNT - 2, COUNT + 20)
+
+
+GOOD: dict[str, Any] = {
+    "eventId": "e",
+    "userId": None,
+    "sessionId": "s",
+    "eventType": "purchase",
+    "timestamp": EPOCH_MS,
+    "properties": {"amount": "12.50"},
+    "context": {"userAgent": "a", "ip": "::1", "platform": "web", "referrer": None},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eventId": ""},
+        {"userId": ""},
+        {"sessionId": ""},
+        {"properties": {"amount": "12.505"}},
+        {"properties": {}},
+        {"properties": {"amount": "1", "page": "\0"}},
+        {"properties": {"amount": "1"} | {f"p{n}": "" for n in range(1_000)}},
+        {"timestamp": EPOCH_MS + 300_001},
+        {"timestamp": EPOCH_MS - 8 * 86_400_000},
+        {"context": {**GOOD["context"], "ip": "1.2.3"}},
+    ],
+)
+def test_ingest_keeps_each_rule_of_the_product(change: dict[str, Any]) -> None:
+    assert plain_ingest.is_valid(GOOD, EPOCH_MS)
+    assert not plain_ingest.is_valid({**GOOD, **change}, EPOCH_MS)
 
 
 def test_enrich_joins_products_and_sorts_devices(drawn: Events, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,10 @@
-"""The job ingest: check every event, drop what was there within the last hour, pass the bytes on."""
+"""The job ingest: hold events against the product's rules, drop what was there within the last hour, pass bytes on.
+
+Bad events are left out; where the product writes a dead letter, nothing is written here.
+"""
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,6 +15,8 @@ from plain_loop import Emit, decode, parsed, run
 _AHEAD_MS: Final = 300_000
 _WEEK_MS: Final = 7 * 86_400_000
 _HOUR_MS: Final = 3_600_000
+_MOST_PROPERTIES: Final = 1_000
+_AMOUNT: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,2})?")
 
 
 @lru_cache(maxsize=100_000)
@@ -24,20 +30,26 @@ def is_address(text: str) -> bool:
 
 
 def is_valid(event: dict[str, Any], appended_ms: int) -> bool:
-    """Return whether an event keeps the rules."""
-    if not (event["eventId"] and event["sessionId"]):
+    """Return whether an event keeps the rules of ingest."""
+    if not (event["eventId"] and event["sessionId"]) or event["userId"] == "":
+        return False
+    properties = event["properties"]
+    if has_nul(event) or len(properties) > _MOST_PROPERTIES:
         return False
     if not appended_ms - _WEEK_MS <= event["timestamp"] <= appended_ms + _AHEAD_MS:
         return False
     if not is_address(event["context"]["ip"]):
         return False
-    return event["eventType"] != "purchase" or is_amount(event["properties"].get("amount", ""))
+    return event["eventType"] != "purchase" or _AMOUNT.fullmatch(properties.get("amount", "")) is not None
 
 
-def is_amount(text: str) -> bool:
-    """Return whether `text` is a sum of money."""
-    whole, _, cents = text.partition(".")
-    return whole.isdecimal() and (cents == "" or (len(cents) <= 2 and cents.isdecimal()))
+def has_nul(event: dict[str, Any]) -> bool:
+    """Return whether any string of an event contains the character U+0000, which no database takes."""
+    texts = [event["eventId"], event["userId"], event["sessionId"]]
+    texts += event["context"].values()
+    texts += event["properties"].keys()
+    texts += event["properties"].values()
+    return any("\0" in text for text in texts if text is not None)
 
 
 class Memory:
