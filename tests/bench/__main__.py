@@ -6,8 +6,10 @@ One broker, one machine, one run: see README.md beside this file for what is don
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import performance
 from comparing import QUICK_WINDOW_SECONDS, ROUNDS, WINDOW_SECONDS, Form, compare
@@ -22,6 +24,8 @@ from running import BROKER_CORE, Place, Run
 from systems import YARDSTICK, System, millrace
 from windows import Window
 
+_BEGAN: Final = time.monotonic()
+
 
 def main() -> int:
     """Measure what the command line asks for; return the exit code: 1 if a run has no figure."""
@@ -31,7 +35,7 @@ def main() -> int:
     # The circumstances are those before the bench itself is at work.
     known = performance.circumstances(quick=options.quick)
     runs = _compare(systems, options, work_dir)
-    _say(summary(runs))
+    sys.stdout.write(summary(runs) + "\n")
     if options.page is not None:
         sections = [section for part in performance.PARTS for section in part(options.quick, work_dir)]
         by_name = {system.name: system for system in systems}
@@ -42,20 +46,38 @@ def main() -> int:
 
 def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: Path) -> list[Run]:
     before = os.sched_getaffinity(0)
-    for system in systems:
-        folder = work_dir / "built" / system.name
-        folder.mkdir(parents=True, exist_ok=True)
-        system.prepare(folder)
+    jobs = [JOBS[name] for name in options.job or JOBS]
+    unbuilt = {system.name: problem for system in systems if (problem := _build(system, work_dir / "built"))}
+    built = [system for system in systems if system.name not in unbuilt]
+    runs = [
+        Run(job.name, system.name, 0, None, unbuilt[system.name], (), "")
+        for job in jobs
+        for system in systems
+        if system.name in unbuilt and job.name in system.jobs
+    ]
     os.sched_setaffinity(0, {BROKER_CORE})  # and all that is started here: broker, registry
     stack = start(StackSettings(work_dir=work_dir / "stack", ports=ANY), _say)
     try:
         stack.wait_ready()
         place = Place(stack, work_dir, work_dir / "built")
-        jobs = [JOBS[name] for name in options.job or JOBS]
-        return [done for job in jobs for done in compare(place, job, systems, _form(options), _say)]
+        for job in jobs:
+            runs += compare(place, job, built, _form(options), _say)
     finally:
         stack.stop()
         os.sched_setaffinity(0, before)
+    return runs
+
+
+def _build(system: System, folder: Path) -> str:
+    """Let `system` build what it needs; return what went wrong, empty if nothing did."""
+    cache_dir = folder / system.name
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        system.prepare(cache_dir)
+    except MillraceError as error:
+        _say(f"{system.name}: {error}")
+        return f"not built: {error}"
+    return ""
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -96,7 +118,8 @@ def _systems(options: argparse.Namespace) -> list[System]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    """Print `text` behind the seconds since the start: a bench has a time to keep to."""
+    sys.stdout.write(f"{time.monotonic() - _BEGAN:5.0f} s  {text}\n")
     sys.stdout.flush()
 
 
