@@ -29,6 +29,21 @@ def kafka_streams(name: str, guarantee: str) -> System:
     )
 
 
+def flink() -> System:
+    """Return Flink SQL in one process."""
+    return System(
+        name="flink-sql",
+        about="Flink SQL 2.2.0, Java 17, in one JVM, exactly once with a checkpoint a second; state on the heap",
+        jobs=_JOBS,
+        command=lambda work: _java(work, "flink", "millrace.bench.flink.Main"),
+        exactly_once=_JOBS,
+        warm_seconds=JVM_WARM_SECONDS,
+        quick_warm_seconds=JVM_QUICK_WARM_SECONDS,
+        fastest=150_000.0,
+        prepare=_builder("flink"),
+    )
+
+
 def _java(work: Assignment, peer: str, main: str, **variables: str) -> Command:
     classes = _built(work.cache_dir, peer) / "app" / "*"
     return Command(("java", f"@{PEERS / peer / 'jvm.options'}", "-cp", str(classes), main), variables)

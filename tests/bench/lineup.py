@@ -1,6 +1,6 @@
 """All systems that the bench knows."""
 
-from jvm_peers import kafka_streams
+from jvm_peers import flink, kafka_streams
 from python_peers import bytewax, quix
 from systems import PLAIN, System, millrace
 
@@ -15,5 +15,6 @@ def all_systems() -> dict[str, System]:
         quix("quix-at-least-once", "at-least-once"),
         kafka_streams("kafka-streams", "exactly_once_v2"),
         kafka_streams("kafka-streams-at-least-once", "at_least_once"),
+        flink(),
     )
     return {system.name: system for system in systems}
