@@ -4,7 +4,6 @@ One broker, one machine, one run: see README.md beside this file for what is don
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from millrace_common.errors import MillraceError
 from millrace_local.ports import ANY
 from millrace_local.settings import StackSettings
 from millrace_local.starting import start
+from process_tree import on_core
 from ratios import Spread, figures_of, ratios
 from running import BROKER_CORE, Place, Run
 from systems import YARDSTICK, System, millrace
@@ -45,7 +45,6 @@ def main() -> int:
 
 
 def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: Path) -> list[Run]:
-    before = os.sched_getaffinity(0)
     jobs = [JOBS[name] for name in options.job or JOBS]
     unbuilt = {system.name: problem for system in systems if (problem := _build(system, work_dir / "built"))}
     built = [system for system in systems if system.name not in unbuilt]
@@ -55,8 +54,8 @@ def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: P
         for system in systems
         if system.name in unbuilt and job.name in system.jobs
     ]
-    os.sched_setaffinity(0, {BROKER_CORE})  # and all that is started here: broker, registry
-    stack = start(StackSettings(work_dir=work_dir / "stack", ports=ANY), _say)
+    with on_core(BROKER_CORE):  # broker and registry stay there
+        stack = start(StackSettings(work_dir=work_dir / "stack", ports=ANY), _say)
     try:
         stack.wait_ready()
         place = Place(stack, work_dir, work_dir / "built")
@@ -64,7 +63,6 @@ def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: P
             runs += compare(place, job, built, _form(options), _say)
     finally:
         stack.stop()
-        os.sched_setaffinity(0, before)
     return runs
 
 
@@ -103,6 +101,7 @@ def _form(options: argparse.Namespace) -> Form:
         rounds=options.rounds or (1 if options.quick else ROUNDS),
         window_seconds=options.window or (QUICK_WINDOW_SECONDS if options.quick else WINDOW_SECONDS),
         quick=options.quick,
+        every_round=bool(options.system or options.also),
         checked=not options.unchecked,
         most_events=options.events,
     )
@@ -110,7 +109,7 @@ def _form(options: argparse.Namespace) -> Form:
 
 def _systems(options: argparse.Namespace) -> list[System]:
     known = all_systems()
-    chosen = [known[name] for name in options.system or known]
+    chosen = [known[name] for name in options.system or (each.name for each in known.values() if not each.variant)]
     for also in options.also:
         name, _, python = also.partition("=")
         chosen.append(millrace(name, str(Path(python).absolute())))

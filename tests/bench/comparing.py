@@ -9,15 +9,17 @@ import filling
 import oracle
 from checking import check
 from filling import Log
+from goals import named
 from jobs import Job
 from oracle import Expected
-from running import Place, Run, run
+from process_tree import on_core
+from running import BROKER_CORE, Place, Run, run
 from shop_log import OPEN_SESSIONS
 from systems import System
 from windows import Asked
 
 WINDOW_SECONDS: Final = 20.0
-QUICK_WINDOW_SECONDS: Final = 5.0
+QUICK_WINDOW_SECONDS: Final = 3.0
 ROUNDS: Final = 3
 # Beyond warm-up and window: what is done before the first sample and after the last.
 _SPARE_SECONDS: Final = 3.0
@@ -33,6 +35,7 @@ class Form:
         rounds: in each of them every system runs once.
         window_seconds: of measuring in a run.
         quick: whether warm-ups are the short ones.
+        every_round: whether systems that no goal speaks of run in every round, and not in the first and the last only.
         checked: whether outputs are held against the log.
         most_events: in a log; None: as many as the fastest system may need.
     """
@@ -40,6 +43,7 @@ class Form:
     rounds: int = ROUNDS
     window_seconds: float = WINDOW_SECONDS
     quick: bool = False
+    every_round: bool = False
     checked: bool = True
     most_events: int | None = None
 
@@ -61,6 +65,10 @@ class Form:
         )
         return needed if self.most_events is None else min(needed, self.most_events)
 
+    def takes_part(self, system: System, job: Job, number: int) -> bool:
+        """Return whether `system` runs in round `number`."""
+        return self.every_round or number in (1, self.rounds) or system.name in named(job.name)
+
 
 def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: Say) -> list[Run]:
     """Let each of `systems` that can do `job`, in rounds; a run whose output is wrong has no figure."""
@@ -75,7 +83,10 @@ def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: 
     runs = []
     for number in range(1, form.rounds + 1):
         for system in able:
-            done = run(place, system, job, form.asked(system, job, log.records), number, per_output)
+            if not form.takes_part(system, job, number):
+                continue
+            with on_core(BROKER_CORE):
+                done = run(place, system, job, form.asked(system, job, log.records), number, per_output)
             if form.checked and done.window is not None:
                 done = _judged(place, job, system, done, log, wanted())
             if job.name != "lake" and not system.writes_product_schema:

@@ -42,6 +42,11 @@ GOALS: Final = (
 )
 
 
+def named(job: str) -> frozenset[str]:
+    """Return the systems that the goals of `job` speak of."""
+    return frozenset((OURS, YARDSTICK, *(goal.of for goal in GOALS if goal.job == job)))
+
+
 def reached(goal: Goal, runs: Sequence[Run]) -> Spread | None:
     """Return what was measured of `goal`; None: it was not."""
     if goal.of:

@@ -22,6 +22,7 @@ def kafka_streams(name: str, guarantee: str) -> System:
         jobs=_JOBS if exactly_once else frozenset(("enrich",)),
         command=lambda work: _java(work, "kafka_streams", "millrace.bench.streams.Main", BENCH_GUARANTEE=guarantee),
         exactly_once=_JOBS if exactly_once else frozenset(),
+        variant=not exactly_once,
         warm_seconds=JVM_WARM_SECONDS,
         quick_warm_seconds=JVM_QUICK_WARM_SECONDS,
         fastest=200_000.0,

@@ -23,7 +23,7 @@ measured, and how to measure again, is told in [tests/bench](../../tests/bench/R
 - **Records per CPU-second** of the system's whole process tree, in a window after the warm-up, while it drains a log
   that is there already. Broker and harness have one core, the system has another.
 - **× plain**: the ratio to `plain`, the loop per record, inside a round; the median of the rounds, and in brackets the
-  least and the most.
+  least and the most. There are three rounds; systems that no goal speaks of run in the first and the last.
 - What each system wrote was read to the end and held against the log. One that loses, doubles or changes records has no
   figure.
 """

@@ -1,5 +1,8 @@
 """What a process and everything it has started have used: CPU seconds, ended children included, and memory."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,6 +70,17 @@ class ProcessTree:
                 process.kill()
             except psutil.Error:
                 continue
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keep this thread, and what it starts meanwhile, on one core while the block runs, if the machine has it."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core} & before or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def busy_seconds(cpu: int) -> float:

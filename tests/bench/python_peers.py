@@ -39,6 +39,7 @@ def quix(name: str, guarantee: str) -> System:
         jobs=_JOBS,
         command=_program("quix", guarantee),
         exactly_once=_JOBS if guarantee == "exactly-once" else frozenset(),
+        variant=guarantee != "exactly-once",
         prepare=_install,
     )
 

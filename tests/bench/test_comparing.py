@@ -1,0 +1,55 @@
+import os
+import subprocess
+
+import pytest
+
+from comparing import Form
+from jobs import JOBS
+from lineup import all_systems
+from process_tree import on_core
+from shop_log import OPEN_SESSIONS
+from systems import PLAIN, millrace
+
+SYSTEMS = all_systems()
+
+
+def taking_part(form: Form, job: str) -> list[list[str]]:
+    names = ("plain", "millrace", "bytewax", "kafka-streams", "flink-sql")
+    return [
+        [name for name in names if form.takes_part(SYSTEMS[name], JOBS[job], number)]
+        for number in range(1, form.rounds + 1)
+    ]
+
+
+def test_every_round_has_those_the_goals_speak_of() -> None:
+    everybody = ["plain", "millrace", "bytewax", "kafka-streams", "flink-sql"]
+    assert taking_part(Form(), "enrich") == [everybody, ["plain", "millrace", "kafka-streams"], everybody]
+    assert taking_part(Form(), "session")[1] == ["plain", "millrace", "kafka-streams", "flink-sql"]
+    assert taking_part(Form(every_round=True), "enrich") == [everybody] * 3
+
+
+def test_log_is_long_enough_for_the_fastest() -> None:
+    form = Form(window_seconds=10)
+    fast = millrace()
+    longest = max(system.fastest * (system.warm_seconds + 10) for system in (PLAIN, fast))
+    assert form.events([PLAIN, fast], JOBS["enrich"]) >= longest
+    sessions, others = (form.events([PLAIN, fast], JOBS[job]) for job in ("session", "enrich"))
+    assert sessions == others + OPEN_SESSIONS
+    assert Form(most_events=5).events([PLAIN], JOBS["enrich"]) == 5
+
+
+def test_what_is_started_on_a_core_stays_there() -> None:
+    before = os.sched_getaffinity(0)
+    core = min(before)
+    with on_core(core):
+        child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert os.sched_getaffinity(child.pid) == {core}
+        assert os.sched_getaffinity(0) == before
+    finally:
+        child.kill()
+        child.wait()
+    with pytest.raises(ValueError, match="inside"), on_core(core):
+        message = "inside"
+        raise ValueError(message)
+    assert os.sched_getaffinity(0) == before
