@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # A uv on the PATH is used as it is; otherwise one of our own is put beside the project.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 MEMBERS := schemas services/common services/ingest services/enrich services/sessionize services/lake \
-           services/generator infra/local
+           services/generator infra/local batch/jobs
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
@@ -46,7 +46,7 @@ lint: install ## Look for mistakes and for what is not formatted
 	$(BIN)/ruff format --check
 
 type-check: install ## Check the types, strictly
-	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests tests)
+	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests batch/jobs/src batch/tests tests)
 
 test: install ## Run every test, on a real broker and registry too
 	$(BIN)/pytest --ignore tests/torture

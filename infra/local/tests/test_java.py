@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from millrace_local.errors import JavaError
-from millrace_local.java import find_java, major_version
+from millrace_local.java import find_compiler, find_java, major_version
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,16 @@ def java_that_shows(folder: Path, text: str) -> Path:
 def test_java_of_java_home_is_taken(tmp_path: Path) -> None:
     program = java_that_shows(tmp_path, 'openjdk version "17.0.1"')
     assert find_java(tmp_path) == program
+
+
+def test_compiler_is_the_one_beside_java_and_a_jre_is_said(tmp_path: Path) -> None:
+    program = java_that_shows(tmp_path, 'openjdk version "17.0.1"')
+    with pytest.raises(JavaError, match=r"no javac beside it \(a JRE\): install a JDK 17") as raised:
+        find_compiler(tmp_path)
+    assert "\n" not in str(raised.value)
+    compiler = program.with_name("javac")
+    compiler.touch()
+    assert find_compiler(tmp_path) == compiler.resolve()
 
 
 def test_old_java_is_refused_in_one_line_that_says_what_to_do(tmp_path: Path) -> None:

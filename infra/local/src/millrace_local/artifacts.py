@@ -1,7 +1,7 @@
-"""Broker and registry files: fetched once, checked against their pins, kept in a cache that several processes share.
+"""Files of a Maven repository (broker, registry, Delta for Spark): fetched once, checked against their pins, cached.
 
-The cache is safe to kill and safe to share: a file appears under its final name only when it is whole and has the
-pinned SHA-256, and one process at a time fills the cache.
+Several processes share the cache. It is safe to kill and safe to share: a file appears under its final name only when
+it is whole and has the pinned SHA-256, and one process at a time fills the cache.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import os
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from millrace_local.errors import DownloadError
-from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION, Pin, pinned, sha256_of
+from millrace_local.pins import DELTA_VERSION, KAFKA_VERSION, REGISTRY_VERSION, Pin, pinned, sha256_of
 
 # (bytes that have arrived, bytes to fetch in all)
 Progress = Callable[[int, int], None]
@@ -72,38 +72,58 @@ def fetch(cache_dir: Path, repository_url: str | None = None, progress: Progress
         kafka=cache_dir / f"kafka-{KAFKA_VERSION}-{_digest(jars)}",
         registry=cache_dir / f"registry-{REGISTRY_VERSION}-{_digest(archives)}",
     )
-    if not _missing(artifacts, jars, archives):
-        return artifacts
-    with _only_one(cache_dir):
-        missing = _missing(artifacts, jars, archives)  # another process may have filled it while this one waited
-        if missing:
-            _fill(artifacts, missing, cache_dir, repository_url, progress)
+    wanted = {pin: artifacts.registry_jar for pin in archives} | {pin: artifacts.kafka / pin.file_name for pin in jars}
+    _ensure(wanted, cache_dir, repository_url, progress)
     return artifacts
 
 
-def _missing(artifacts: Artifacts, jars: Sequence[Pin], archives: Sequence[Pin]) -> tuple[Pin, ...]:
-    lost_jars = tuple(pin for pin in jars if not _is_whole(artifacts.kafka / pin.file_name, pin))
-    return lost_jars if artifacts.registry_jar.exists() else (*archives, *lost_jars)
+def fetch_spark_jars(
+    cache_dir: Path, repository_url: str | None = None, progress: Progress = ignore_progress
+) -> tuple[Path, ...]:
+    """Return the jars that teach Spark to read and write Delta tables, downloading what the cache does not hold.
+
+    The arguments are those of `fetch`.
+
+    Raises:
+        DownloadError: a file is missing and cannot be had, or is not what was pinned.
+    """
+    jars = pinned("spark")
+    folder = cache_dir / f"spark-delta-{DELTA_VERSION}-{_digest(jars)}"
+    wanted = {pin: folder / pin.file_name for pin in jars}
+    _ensure(wanted, cache_dir, repository_url, progress)
+    return tuple(wanted.values())
+
+
+def _ensure(wanted: Mapping[Pin, Path], cache_dir: Path, repository_url: str | None, progress: Progress) -> None:
+    """Have each pin's file: a jar itself, or a file that shows that the archive was unpacked."""
+    if not _missing(wanted):
+        return
+    with _only_one(cache_dir):
+        missing = _missing(wanted)  # another process may have filled it while this one waited
+        if missing:
+            _fill(missing, cache_dir, repository_url, progress)
+
+
+def _missing(wanted: Mapping[Pin, Path]) -> Mapping[Pin, Path]:
+    return {pin: path for pin, path in wanted.items() if not _is_whole(path, pin)}
 
 
 def _is_whole(path: Path, pin: Pin) -> bool:
     # The SHA-256 was checked when the file came; the size finds what a full disk or a power cut did to it since.
-    return path.exists() and path.stat().st_size == pin.size_bytes
+    return path.exists() and (pin.packaging != "jar" or path.stat().st_size == pin.size_bytes)
 
 
-def _fill(
-    artifacts: Artifacts, missing: Sequence[Pin], cache_dir: Path, repository_url: str | None, progress: Progress
-) -> None:
-    artifacts.kafka.mkdir(exist_ok=True)
+def _fill(missing: Mapping[Pin, Path], cache_dir: Path, repository_url: str | None, progress: Progress) -> None:
     counter = _Counter(sum(pin.size_bytes for pin in missing), progress)
     with TemporaryDirectory(dir=cache_dir, prefix=_PARTIAL_PREFIX) as folder, ThreadPoolExecutor(_CONNECTIONS) as pool:
 
         def get(pin: Pin) -> None:
             path = _download(pin, Path(folder) / pin.sha256, repository_url, counter)
-            if pin.bundle == "kafka":
-                path.replace(artifacts.kafka / pin.file_name)
+            if pin.packaging == "jar":
+                missing[pin].parent.mkdir(exist_ok=True)
+                path.replace(missing[pin])
             else:
-                _unpack(path, artifacts.registry)
+                _unpack(path, missing[pin].parent)
 
         try:
             for _ in pool.map(get, missing):

@@ -21,6 +21,7 @@ _MODULES: Final = {
     "ledger": "books_commands",
     "dead-letters": "dead_letter_commands",
     "reset": "reset_commands",
+    "batch": "batch_commands",
     "topics": "contract_commands",
     "schemas": "contract_commands",
 }

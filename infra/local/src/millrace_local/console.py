@@ -19,9 +19,9 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def download_bar() -> Iterator[artifacts.Progress]:
+def download_bar(what: str = "broker and registry") -> Iterator[artifacts.Progress]:
     """Give a progress function that draws a bar once bytes arrive, or says one line where nobody watches."""
-    columns = (TextColumn("[dim]·[/] downloading broker and registry"), BarColumn(), DownloadColumn())
+    columns = (TextColumn(f"[dim]·[/] downloading {what}"), BarColumn(), DownloadColumn())
     bar = Progress(*columns, TransferSpeedColumn(), console=err, transient=True)
     task = bar.add_task("")
     begun = False
@@ -33,7 +33,7 @@ def download_bar() -> Iterator[artifacts.Progress]:
             if err.is_terminal:
                 bar.start()
             else:
-                say(f"downloading broker and registry ({total_bytes / 1e6:.0f} MB, once)")
+                say(f"downloading {what} ({total_bytes / 1e6:.0f} MB, once)")
         bar.update(task, completed=done_bytes, total=total_bytes)
         if done_bytes >= total_bytes and err.is_terminal:
             bar.stop()

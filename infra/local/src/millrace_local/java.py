@@ -1,4 +1,4 @@
-"""Finding a Java that is new enough to run the broker."""
+"""Finding a Java that is new enough to run the broker and Spark, and its compiler."""
 
 import re
 import shutil
@@ -36,6 +36,22 @@ def find_java(java_home: Path | None) -> Path:
         message = f"{found} {said}: {_HOW}"
         raise JavaError(message)
     return Path(found)
+
+
+def find_compiler(java_home: Path | None) -> Path:
+    """Return the javac that belongs to the Java that `find_java` finds.
+
+    Raises:
+        JavaError: there is no Java, or one without its compiler (a JRE); the message is one line and says what to do.
+    """
+    java = find_java(java_home).resolve()
+    compiler = java.with_name("javac")
+    if not compiler.exists():
+        message = (
+            f"{java} has no javac beside it (a JRE): install a JDK {OLDEST_MAJOR} or newer, or set JAVA_HOME to it"
+        )
+        raise JavaError(message)
+    return compiler
 
 
 def major_version(shown: str) -> int | None:

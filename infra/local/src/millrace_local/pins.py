@@ -1,4 +1,4 @@
-"""The files of broker and registry: Maven coordinates with size and SHA-256, in pins.txt.
+"""The files of broker, registry and Delta for Spark: Maven coordinates with size and SHA-256, in pins.txt.
 
 `python -m millrace_local.pins` resolves the versions below anew and writes pins.txt; read its diff like a lock file's.
 """
@@ -14,6 +14,10 @@ KAFKA_VERSION: Final = "4.2.1"
 REGISTRY_VERSION: Final = "3.0.9"
 # Kafka 4.2 is built against slf4j 1.7; this is the last binding of that line, and the smallest.
 SLF4J_VERSION: Final = "1.7.36"
+# The newest that is built for Spark 4.2. Named one by one: what Spark needs besides is in PySpark, and Delta's own list
+# of dependencies would put an older Hadoop beside it.
+DELTA_VERSION: Final = "4.4.0"
+_DELTA_ARTIFACTS: Final = ("delta-spark_4.2_2.13", "delta-storage")
 
 PINS_FILE: Final = Path(__file__).with_name("pins.txt")
 _READ_BYTES: Final = 1 << 20
@@ -24,7 +28,7 @@ class Pin:
     """One file of a Maven repository, known to the bit.
 
     Attributes:
-        bundle: what it belongs to, kafka or registry.
+        bundle: what it belongs to: kafka, registry or spark.
         group: Maven group id.
         artifact: Maven artifact id.
         version: Maven version.
@@ -72,7 +76,7 @@ def render(pins: Iterable[Pin]) -> str:
 
 
 def pinned(bundle: str) -> tuple[Pin, ...]:
-    """Return the pins of `bundle` (kafka or registry)."""
+    """Return the pins of `bundle` (kafka, registry or spark)."""
     return tuple(pin for pin in parse(PINS_FILE.read_text(encoding="utf-8")) if pin.bundle == bundle)
 
 
@@ -101,8 +105,9 @@ def resolve() -> tuple[Pin, ...]:
             .artifact("all", "tar.gz")
         )
         chosen = [("kafka", found) for found in (broker, *(dependency.artifact for dependency in needed), logger)]
+        delta = [context.project("io.delta", name).at_version(DELTA_VERSION).artifact() for name in _DELTA_ARTIFACTS]
         pins = []
-        for bundle, artifact in [*chosen, ("registry", registry)]:
+        for bundle, artifact in [*chosen, ("registry", registry), *(("spark", found) for found in delta)]:
             path = artifact.resolve()
             pins.append(
                 Pin(

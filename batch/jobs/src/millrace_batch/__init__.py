@@ -1,0 +1,1 @@
+"""The night: Spark jobs over the tables that the stream writes."""

@@ -1,0 +1,76 @@
+"""The jobs, by name, and what running one means."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from pyspark.sql import SparkSession
+
+from millrace_batch import metrics
+from millrace_batch.errors import UnknownJobError
+from millrace_batch.lake import Lake
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a job is given.
+
+    Attributes:
+        day: the UTC day that it is about.
+        lake: the tables.
+        spark: gives the session; a job that needs none never asks.
+    """
+
+    day: date
+    lake: Lake
+    spark: Callable[[], SparkSession]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job did.
+
+    Attributes:
+        lines: for a person.
+        figures: name to number, for Prometheus; names say their unit, like `rows` or `bytes_before`.
+    """
+
+    lines: tuple[str, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job.
+
+    Attributes:
+        summary: what it does, in a sentence without a full stop.
+        run: does it; a second time for the same day, it changes nothing.
+    """
+
+    summary: str
+    run: Callable[[Night], Outcome]
+
+
+JOBS: Final[Mapping[str, Job]] = {}
+
+
+def run(name: str, night: Night, metrics_dir: Path | None = None) -> Outcome:
+    """Run a job, and record its success in `metrics_dir` if that is given.
+
+    Raises:
+        UnknownJobError: there is no job of that name.
+        BatchError: one of its kinds says why the job could not be done.
+    """
+    job = JOBS.get(name)
+    if job is None:
+        message = f"there is no job {name}: the jobs are {', '.join(JOBS)}"
+        raise UnknownJobError(message)
+    began = time.monotonic()
+    outcome = job.run(night)
+    if metrics_dir is not None:
+        metrics.record(metrics_dir, name, time.time(), time.monotonic() - began, outcome.figures)
+    return outcome
