@@ -73,6 +73,11 @@ def latency(events: pl.DataFrame) -> Latency:
     return Latency(p50, p99, len(events), events["seconds"].null_count())
 
 
+def worst_lateness_seconds(events: pl.DataFrame) -> float:
+    """Return how late the load generator was at worst with `events`, with a column `late_seconds`."""
+    return max(events["late_seconds"].to_list(), default=0.0)
+
+
 def best(runs: Sequence[Run]) -> Run:
     """Return the first of `runs` that counts; else the one whose generator was least late."""
     return next((run for run in runs if not run.void), min(runs, key=lambda run: run.worst_lateness_seconds))

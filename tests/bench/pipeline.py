@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+import polars as pl
 
 import aging
 import latency
@@ -28,11 +31,11 @@ from millrace_common.errors import MillraceError
 from millrace_generator import Plan, Target, normal_plan, send
 from millrace_local import starting
 from millrace_local.draining import wait_until_through
-from millrace_local.open_loop import LoadError, live, made_beforehand, read_lake, read_results
+from millrace_local.open_loop import LoadError, go_first, live, made_beforehand, read_lake, read_results
 from millrace_local.ports import ANY
 from millrace_local.services import SERVICES, Service
 from millrace_local.settings import StackSettings
-from millrace_local.stack import Stack
+from millrace_local.stack import Stack, wait_until
 from millrace_local.watching import cpu_seconds, watching
 
 MILLRACE: Final = "millrace"
@@ -55,7 +58,8 @@ class Size:
 
     Attributes:
         rates: events a second, each measured by itself.
-        warm_seconds: at each rate, not measured.
+        broker_warm_seconds: traffic before anything is measured: a JVM compiles what it does often.
+        warm_seconds: at each rate, the beginning of the traffic, not measured.
         seconds: at each rate, measured.
         tries: at a rate, until a run counts.
         aged: the table is made as old as this before a rate, with the rows that rate brings.
@@ -65,6 +69,7 @@ class Size:
     """
 
     rates: Sequence[float]
+    broker_warm_seconds: float
     warm_seconds: float
     seconds: float
     tries: int
@@ -74,8 +79,8 @@ class Size:
     restarts: int
 
 
-FULL: Final = Size((100.0, 3_000.0, 20_000.0), 5.0, 30.0, 2, timedelta(hours=1), 1_000_000, 200_000, 2)
-QUICK: Final = Size((100.0, 3_000.0), 2.0, 8.0, 1, timedelta(minutes=5), 50_000, 20_000, 1)
+FULL: Final = Size((100.0, 3_000.0, 20_000.0), 60.0, 5.0, 30.0, 2, timedelta(hours=1), 1_000_000, 200_000, 2)
+QUICK: Final = Size((100.0, 3_000.0), 10.0, 2.0, 8.0, 1, timedelta(minutes=5), 50_000, 20_000, 1)
 AGED_RATES: Final = (100.0, 3_000.0)
 """Rates whose hour the table is aged with."""
 
@@ -136,15 +141,14 @@ def pin(pid: int, cores: set[int]) -> None:
 
 def open_loops(stack: Stack, size: Size) -> tuple[list[Run], dict[float, list[Aged]]]:
     """Measure each rate, on a table that is as old as `size` wants; return the runs, and how the table aged."""
-    warm_up(stack, max(AGED_RATES), size.warm_seconds)
+    warm_up(stack, max(AGED_RATES), size.broker_warm_seconds)
     runs, hours = [], {}
     for rate in size.rates:
         if rate in AGED_RATES:
             hours[rate] = aged(stack, rate, size.aged)
         tried: list[Run] = []
         while len(tried) < size.tries and not any(not run.void for run in tried):
-            warm_up(stack, rate, size.warm_seconds)
-            tried.append(open_loop(stack, rate, size.seconds))
+            tried.append(open_loop(stack, rate, size.warm_seconds, size.seconds))
         runs.append(latency.best(tried))
     return runs, hours
 
@@ -169,35 +173,39 @@ def warm_up(stack: Stack, rate: float, seconds: float) -> None:
     wait_until_through(stack, SERVICES)
 
 
-def open_loop(stack: Stack, rate: float, seconds: float) -> Run:
-    """Send so many events a second and see when each can be read.
+def open_loop(stack: Stack, rate: float, warm_seconds: float, seconds: float) -> Run:
+    """Send so many events a second and see when each can be read; those of the first seconds do not count.
 
     Raises:
         LoadError: records could not be sent, or nothing comes through.
     """
-    with live(stack, partial(plan, rate, seconds), (read_results, read_lake)) as traffic, watching(stack) as watch:
+    make_plan = partial(plan, rate, warm_seconds + seconds)
+    with live(stack, make_plan, (read_results, read_lake)) as traffic, watching(stack) as watch:
         if not traffic.flowing.wait(_PATIENCE_SECONDS):
             message = "nothing comes through"
             raise LoadError(message)
-        before = cpu_seconds(stack)
-        report = traffic.finish()
+        wait_until(lambda: False, warm_seconds)
+        began, before = time.time(), cpu_seconds(stack)
+        traffic.finish()
         wait_until_through(stack, SERVICES)
         after = cpu_seconds(stack)
-        results, rows = traffic.latencies(0), traffic.latencies(1)
+        results, rows = (traffic.latencies(reader).filter(pl.col("at") >= began) for reader in (0, 1))
     return Run(
         per_second=rate,
         seconds=seconds,
         results=latency.latency(results),
         rows=latency.latency(rows),
-        worst_lateness_seconds=report.worst_lateness_seconds,
+        worst_lateness_seconds=latency.worst_lateness_seconds(results),
         cpu_seconds={name: after[name] - before[name] for name in before},
         peak_rss_bytes=watch.peak_rss_bytes,
     )
 
 
 def plan(rate: float, seconds: float) -> Plan:
-    """Return traffic from now on."""
-    return made_beforehand(normal_plan(datetime.now(UTC), timedelta(seconds=seconds), seed=2, per_second=rate))
+    """Return traffic from now on, and let its sender go first once it is made."""
+    return made_beforehand(
+        normal_plan(datetime.now(UTC), timedelta(seconds=seconds), seed=2, per_second=rate), go_first
+    )
 
 
 def latency_section(runs: Sequence[Run]) -> Section:
@@ -256,7 +264,7 @@ def memory_section(runs: Sequence[Run], opened: restart.Open) -> Section:
         figure(job, restart.SERVICE.title, "bytes_per_open_session", opened.bytes_per_session),
         figure(job, restart.SERVICE.title, "rss_mib", opened.rss_bytes / _MIB),
         figure(job, restart.SERVICE.title, "restart_seconds", *(one.through_seconds for one in opened.restarts)),
-        figure(job, restart.SERVICE.title, "replay_seconds", *(one.replay_seconds for one in opened.restarts)),
+        figure(job, restart.SERVICE.title, "restored_seconds", *(one.restored_seconds for one in opened.restarts)),
         figure(
             job, restart.SERVICE.title, "predicted_restart_seconds", *(one.predicted_seconds for one in opened.restarts)
         ),

@@ -4,7 +4,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from latency import Latency, Run, best, cost_table, cpu_per_million, latency, table
+from latency import Latency, Run, best, cost_table, cpu_per_million, latency, table, worst_lateness_seconds
 
 RUN = Run(
     per_second=100.0,
@@ -29,6 +29,10 @@ def test_one_event_in_a_hundred_is_beyond_the_99th_percentile() -> None:
 def test_without_events_there_is_no_latency() -> None:
     with pytest.raises(ValueError, match="no event"):
         latency(pl.DataFrame({"seconds": []}, {"seconds": pl.Float64}))
+
+
+def test_the_worst_lateness_is_that_of_the_events_that_count() -> None:
+    assert worst_lateness_seconds(pl.DataFrame({"late_seconds": [0.001, 0.02, 0.003]})) == 0.02
 
 
 def test_a_run_is_void_when_the_generator_was_later_than_a_quarter_of_p99() -> None:

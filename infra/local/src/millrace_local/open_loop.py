@@ -6,10 +6,11 @@ latency. Sending and reading run in processes of their own: beside each other in
 
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Manager, get_context
 from pathlib import Path
@@ -36,7 +37,8 @@ _TABLE: Final = "events"
 _PATIENCE_SECONDS: Final = 60.0
 # A reader looks so often: the latency it adds is at most this.
 _LOOK_SECONDS: Final = 0.02
-_SENT: Final = {"event_id": pl.String, "intended_ms": pl.Float64}
+# Of real-time processes the last, before all others.
+_PRIORITY: Final = 1
 _READ: Final = {"event_id": pl.String, "read_ms": pl.Float64}
 
 
@@ -87,9 +89,16 @@ Reader = Callable[[Place, Path, Signals], None]
 
 @dataclass(slots=True)
 class _Intended:
-    """Notes of each event when it is meant to be sent; an observer of the generator, and its progress."""
+    """Notes of each event when it is meant to be sent, and when it was; an observer of the generator, and its progress.
 
-    events: list[tuple[str, int]] = field(default_factory=list)
+    Attributes:
+        events: id, intended time in the shop, and how many records came before it.
+        handed: after each chunk, how many records were handed over by then, and when.
+    """
+
+    events: list[tuple[str, int, int]] = field(default_factory=list)
+    handed: list[tuple[int, float]] = field(default_factory=list)
+    records: int = 0
     first_at_ms: int | None = None
     start_ms: float = 0.0
 
@@ -98,17 +107,25 @@ class _Intended:
             if self.first_at_ms is None:
                 self.first_at_ms = record.at_ms
             if record.good and isinstance(record.about, ShopEvent):
-                self.events.append((record.about.event_id, record.at_ms))
+                self.events.append((record.about.event_id, record.at_ms, self.records))
+            self.records += 1
 
     def progress(self, now: Progress) -> None:
         if not self.start_ms:
             self.start_ms = time.time() * 1000 - now.elapsed_seconds * 1000
+        self.handed.append((now.records, now.elapsed_seconds * 1000))
 
     def frame(self) -> pl.DataFrame:
         """Return the events; at their own time in the shop, counted from the moment of the first."""
-        begins_ms = self.start_ms - (self.first_at_ms or 0)
-        return pl.DataFrame(self.events, _SENT | {"intended_ms": pl.Int64}, orient="row").with_columns(
-            pl.col("intended_ms") + begins_ms
+        first_ms = self.first_at_ms or 0
+        events = pl.DataFrame(self.events, {"event_id": pl.String, "at_ms": pl.Int64, "before": pl.Int64}, orient="row")
+        handed = pl.DataFrame(self.handed, {"records": pl.Int64, "handed_ms": pl.Float64}, orient="row")
+        # The chunk of an event is the first that ends behind it.
+        chunk = handed["records"].search_sorted(events["before"] + 1, side="left")
+        return events.select(
+            "event_id",
+            intended_ms=pl.col("at_ms") - first_ms + self.start_ms,
+            late_ms=handed["handed_ms"].gather(chunk) - (pl.col("at_ms") - first_ms),
         )
 
 
@@ -135,18 +152,25 @@ def _stop_when(stop: Flag, clock: StoppableClock) -> None:
     clock.stop()
 
 
-def made_beforehand(plan: Plan) -> Plan:
+def made_beforehand(plan: Plan, ready: Callable[[], None] = lambda: None) -> Plan:
     """Return `plan` with all of its records made before the first is due, so that sending is all there is to do.
 
-    A record takes about a kilobyte until the end.
+    `ready` is called when they are made. A record takes about a kilobyte until the end.
     """
 
     def records(schema_ids: SchemaIds) -> Iterator[Record]:
         made = list(plan.records(schema_ids))
         gc.freeze()  # a collection that walks through all of them would make the next record late
+        ready()
         return iter(made)
 
     return replace(plan, records=records)
+
+
+def go_first() -> None:
+    """Let this thread go before all others, where that is allowed: with a broker on its core it would measure that."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
 
 
 def read_results(place: Place, file: Path, signals: Signals) -> None:
@@ -247,11 +271,15 @@ class Live:
 
 
 def latencies(sent: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
-    """Return for each event sent: event_id, at (epoch seconds), seconds until it was first read; null if it was not."""
+    """Return for each event sent: event_id, at (epoch seconds), late_seconds, seconds until it was first read.
+
+    `late_seconds`: how much later than intended it was handed to the producer. `seconds`: null if it was never read.
+    """
     first = read.group_by("event_id").agg(pl.col("read_ms").min())
     return sent.join(first, on="event_id", how="left").select(
         "event_id",
         at=pl.col("intended_ms") / 1000,
+        late_seconds=pl.col("late_ms") / 1000,
         seconds=(pl.col("read_ms") - pl.col("intended_ms")) / 1000,
     )
 
