@@ -247,6 +247,21 @@ def test_a_commit_is_due_after_the_interval(bench: Bench) -> None:
     assert bench.kafka.committed[FIRST][0] == 1
 
 
+def test_when_nothing_waits_a_commit_is_due_at_once_but_not_more_often(bench: Bench) -> None:
+    bench.take(bench.outcome(0, 1))
+    bench.writer.commit_if_due(nothing_waits=True)
+    assert bench.kafka.committed[FIRST][0] == 1
+    bench.now += 0.06
+    bench.take(bench.outcome(1, 1))
+    bench.writer.commit_if_due(nothing_waits=True)
+    assert bench.kafka.committed[FIRST][0] == 1
+    bench.now += 0.05
+    bench.writer.commit_if_due()
+    assert bench.kafka.committed[FIRST][0] == 1
+    bench.writer.commit_if_due(nothing_waits=True)
+    assert bench.kafka.committed[FIRST][0] == 2
+
+
 def test_a_commit_is_due_after_enough_records() -> None:
     bench = Bench(max_records=10)
     bench.take(bench.outcome(0, 9))

@@ -107,6 +107,16 @@ def test_a_first_start_reads_from_the_first_offset_kept(bench: Bench) -> None:
     assert shape(bench.poll()) == ["assigned in[0] empty", "replayed in[0] 2 None", "in[0] 2..5: 2,3,4"]
 
 
+def test_the_sink_is_told_whether_something_waits(bench: Bench) -> None:
+    told: list[bool] = []
+    bench.assignments.on_poll = told.append
+    bench.kafka.append(FIRST, *values(1))
+    bench.start(FIRST)
+    for _ in range(3):
+        bench.poll()
+    assert told == [True, False, True]
+
+
 def test_a_stateless_service_goes_on_at_the_committed_offset(bench: Bench) -> None:
     bench.kafka.append(FIRST, *values(5))
     bench.commit(FIRST, 3, watermark_ms=77)

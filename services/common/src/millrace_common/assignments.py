@@ -20,8 +20,9 @@ class Assignments:
         self._rewind_reason: str | None = None
         self.on_revoke: Handler = lambda partitions: None
         self.on_lost: Handler = lambda partitions: None
-        # Called once a poll: a sink only hears of items, and what it holds may be due when none come.
-        self.on_poll: Callable[[], None] = lambda: None
+        # Called once a poll, told whether the one before brought no record: a sink only hears of items, and what it
+        # holds may be due when none come.
+        self.on_poll: Callable[[bool], None] = lambda nothing_waits: None
         # Called before owned partitions go back: what is read again must not join, in one transaction, what was taken.
         self.on_rewind: Callable[[], object] = lambda: None
         self.committed: dict[Partition, Committed | None] = {}

@@ -4,6 +4,7 @@ Delivery: exactly once. Effects of a span become visible to read_committed reade
 or not at all. Whatever ends a transaction otherwise takes every partition back to its committed offset.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -133,6 +134,7 @@ class Transactions:
         self._given_up = 0  # in a row
         self._open: dict[Partition, _Range] = {}
         self._begun_at: float | None = None
+        self._committed_at = -math.inf
         self._records = 0
         self._positions: dict[Partition, int] = {}  # committed; where the next ledger row begins
         self._watermarks: dict[Partition, int | None] = {}
@@ -159,12 +161,16 @@ class Transactions:
         except AbandonedError as error:
             self._go_back(str(error))
 
-    def commit_if_due(self) -> None:
-        """Commit the open transaction if it is old or large enough."""
+    def commit_if_due(self, nothing_waits: bool = False) -> None:
+        """Commit the open transaction if it is old or large enough.
+
+        If `nothing_waits` behind it, the last commit only has to be that old: what the service before this one commits
+        comes all at once, and to wait for more would be to wait for its next commit.
+        """
         if self._begun_at is None:
             return
-        age = self._sink.clock() - self._begun_at
-        if age >= self._config.commit_interval_seconds or self._records >= self._config.commit_max_records:
+        since = self._sink.clock() - (self._committed_at if nothing_waits else self._begun_at)
+        if since >= self._config.commit_interval_seconds or self._records >= self._config.commit_max_records:
             self.commit()
 
     def commit(self) -> bool:
@@ -326,6 +332,7 @@ class Transactions:
         ]
         self._producer.commit(offsets, self._sink.group_metadata())
         self._given_up = 0
+        self._committed_at = self._sink.clock()
         self._count(rows)
         self._sink.brake.keep()
         for partition, held in self._open.items():

@@ -136,6 +136,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         self._cursors: dict[Partition, _Cursor] = {}
         self._ahead: list[Assigned | Replayed | Revoked] = []  # emitted before anything polled
         self._replay_rate = ASSUMED_REPLAY_RATE
+        self._polled = 0  # records, by the last poll
         self._confirmed_at = 0.0
         self._confirmed_ends: dict[Partition, int] = {}
         self._single = source.config.topics[0] if len(source.config.topics) == 1 else None
@@ -153,14 +154,16 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         if self._source.stopping():
             raise StopIteration
         metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(self._source.clock())
-        self._assignments.on_poll()
+        self._assignments.on_poll(self._polled == 0)
         reason = self._assignments.take_rewind_request()
         if reason is not None:
             self._rewind(reason)
         messages = self._consumer.consume(self._source.config.batch_max_records, POLL_SECONDS)
         now = self._source.clock()
         items = self._take_ahead()
-        for partition, records in self._by_partition(messages, now).items():
+        runs = self._by_partition(messages, now)
+        self._polled = sum(map(len, runs.values()))
+        for partition, records in runs.items():
             items += self._advance(partition, records, now)
         for partition, cursor in self._cursors.items():
             items += self._at_end(partition, cursor, now)

@@ -116,7 +116,7 @@ class LakeSink(bytewax.outputs.DynamicSink[LoadedItem]):
         self.commits = Commits(self)
         self.assignments.on_revoke = self.commits.commit_before_revoke
         self.assignments.on_lost = self.commits.forget
-        self.assignments.on_poll = self.commits.commit_due
+        self.assignments.on_poll = lambda nothing_waits: self.commits.commit_due()
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_LakePartition":
         """Return the one partition."""
