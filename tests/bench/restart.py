@@ -44,16 +44,16 @@ class Restart:
 
     Attributes:
         behind: offsets that had come since the newest snapshots.
-        predicted_seconds: of the replay, by the metric, just before; of the partition that needs longest.
-        replay_seconds: what it took; of the partition that needed longest.
+        predicted_seconds: until the state is back, by the metric, just before.
         assigned_seconds: until the group gave the new process the partitions.
+        restored_seconds: until the state was back, the last partition's.
         through_seconds: until what was sent after the kill was committed.
     """
 
     behind: int
     predicted_seconds: float
-    replay_seconds: float
     assigned_seconds: float
+    restored_seconds: float
     through_seconds: float
 
 
@@ -180,7 +180,7 @@ def _killed(stack: Stack, send: _Sending, behind: int) -> Restart:
     wait_until_through(stack, [SERVICE])
     # Exported once a second.
     wait_until(lambda: False, _METRICS_SECONDS)
-    predicted = max(_metric(stack, "millrace_predicted_restart_seconds"))
+    predicted = sum(_metric(stack, "millrace_predicted_restart_seconds"))
     name = SERVICE.title
     before = next(state for state in stack.states() if state.spec.name == name)
     if before.identity is None:
@@ -219,8 +219,8 @@ def restart(log: Sequence[Mapping[str, Any]], predicted_seconds: float, died: fl
     return Restart(
         behind=sum(int(line["offsets"]) for line in replays),
         predicted_seconds=predicted_seconds,
-        replay_seconds=max((float(line["seconds"]) for line in replays), default=0.0),
         assigned_seconds=assigned - died,
+        restored_seconds=max([assigned, *map(_at, replays)]) - died,
         through_seconds=through - died,
     )
 
@@ -243,12 +243,12 @@ def _metric(stack: Stack, name: str) -> list[float]:
 def table(found: Open) -> list[str]:
     """Return the lines of a table: each restart, predicted and measured."""
     lines = [
-        "| restart | offsets to replay | predicted replay | replay | partitions after | all committed after |",
+        "| restart | offsets to replay | partitions after | state back after | predicted | all committed after |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for number, one in enumerate(found.restarts, 1):
         lines.append(
-            f"| {number} | {one.behind:,} | {one.predicted_seconds:.1f} s | {one.replay_seconds:.1f} s "
-            f"| {one.assigned_seconds:.1f} s | {one.through_seconds:.1f} s |"
+            f"| {number} | {one.behind:,} | {one.assigned_seconds:.1f} s | {one.restored_seconds:.1f} s "
+            f"| {one.predicted_seconds:.1f} s | {one.through_seconds:.1f} s |"
         )
     return lines

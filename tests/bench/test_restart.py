@@ -17,7 +17,11 @@ DIED = 1_767_225_600.0
 
 
 def test_a_restart_is_read_from_the_log() -> None:
-    assert restart(LOG, 2.0, DIED, DIED + 9.0) == Restart(40, 2.0, 1.5, 5.0, 9.0)
+    assert restart(LOG, 2.0, DIED, DIED + 9.0) == Restart(40, 2.0, 5.0, 7.0, 9.0)
+
+
+def test_without_a_replay_the_state_is_back_with_the_partitions() -> None:
+    assert restart(LOG[:2], 2.0, DIED, DIED + 9.0) == Restart(0, 2.0, 5.0, 5.0, 9.0)
 
 
 def test_a_restart_without_partitions_is_none() -> None:

@@ -298,6 +298,17 @@ def test_a_failed_write_is_counted_and_nothing_stops(tmp_path: Path) -> None:
     assert files(tmp_path) == ["20.arrow"]
 
 
+def test_only_what_was_written_is_told(tmp_path: Path) -> None:
+    told: list[int] = []
+    writer = SnapshotWriter(
+        Unwritable(str(tmp_path), 1), on_written=lambda snapshot, seconds: told.append(snapshot.offset)
+    )
+    writer.submit(at(10))
+    writer.submit(at(20))
+    writer.close()
+    assert told == [20]
+
+
 def test_waiting_goes_on_until_it_is_written(tmp_path: Path) -> None:
     writer = impatient(Unwritable(str(tmp_path), 3))
     writer.submit(at(10))

@@ -15,6 +15,7 @@ from millrace_common.errors import FencedError, StartupError
 from millrace_common.memory_kafka import MemoryConsumer, MemoryKafka, MemoryMessage, MemoryTopology, Produced, failure
 from millrace_common.positions import GroupPositions, metadata_text
 from millrace_common.records import Assigned, Committed, Partition, Polled, Replayed, SourceItem, Tick
+from millrace_common.restarts import RestartEstimate
 from millrace_common.restoring import Replay
 from millrace_common.snapshots import Snapshot, SnapshotStore
 from millrace_common.source import GroupConfig, GroupSource
@@ -54,7 +55,9 @@ class Bench:
             topology=MemoryTopology(self.kafka),
             make_positions=lambda consumer: GroupPositions(consumer, 1.0),
             stopping=lambda: self.stopping,
-            replay=Replay(self.store, horizon, timedelta(seconds=30)) if stateful else None,
+            replay=Replay(self.store, horizon, timedelta(seconds=30), restart=RestartEstimate(10.0))
+            if stateful
+            else None,
             clock=lambda: self.now,
             make_consumer=lambda properties: self.consumer,
         )
@@ -565,20 +568,44 @@ def sample(name: str, place: Partition) -> float | None:
     return REGISTRY.get_sample_value(name, {"topic": place.topic, "partition": str(place.index)})
 
 
-def test_lag_and_predicted_restart_are_exported_while_the_partition_is_ours(bench: Bench) -> None:
+def test_lag_is_exported_while_the_partition_is_ours(bench: Bench) -> None:
     bench.kafka.append(FIRST, *values(4_000))
-    bench.commit(FIRST, 2_000)
     bench.consumer.most = 1_000
-    bench.start(FIRST, stateful=True)
-    for _ in range(3):
-        bench.poll(after_seconds=1.0)
-    # The replay ran from 1,001 s to 1,002 s: 2,000 offsets a second. 3,000 are read, none is in a snapshot.
-    assert sample("millrace_consumer_lag", FIRST) == 1_000
-    assert sample("millrace_predicted_restart_seconds", FIRST) == 1.5
+    bench.start(FIRST)
+    bench.poll()
+    assert sample("millrace_consumer_lag", FIRST) == 3_000
     bench.consumer.rebalance("revoke", FIRST)
     bench.poll()
     assert sample("millrace_consumer_lag", FIRST) is None
-    assert sample("millrace_predicted_restart_seconds", FIRST) is None
+
+
+def test_predicted_restart_is_what_loading_and_replaying_took_this_process(bench: Bench) -> None:
+    state = pa.table({"n": pa.array(range(1_000), pa.int64())})
+    bench.store.write(Snapshot(FIRST, 1_000, bench.kafka.topic_ids["in"], None, state))
+    bench.kafka.append(FIRST, *values(6_000))
+    bench.commit(FIRST, 4_000)
+    bench.consumer.most = 0
+    bench.start(FIRST, stateful=True)
+    bench.poll()
+    bench.consumer.most = 1_000
+    bench.poll(after_seconds=3.0)  # that is how long the flow took with the state
+    bench.poll(after_seconds=2.0)  # and with the first 1,000 records
+    bench.poll(after_seconds=2.0)
+    # 3,000 offsets, none of them in a newer snapshot, at 500 a second; the session timeout is 10 s.
+    assert REGISTRY.get_sample_value("millrace_predicted_restart_seconds") == pytest.approx(10.0 + 3.0 + 6.0)
+    bench.consumer.rebalance("revoke", FIRST)
+    bench.poll()
+    assert REGISTRY.get_sample_value("millrace_predicted_restart_seconds") == 0
+
+
+def test_small_polls_do_not_tell_what_a_record_costs(bench: Bench) -> None:
+    bench.kafka.append(FIRST, *values(2_000))
+    bench.consumer.most = 999
+    bench.start(FIRST, stateful=True)
+    bench.poll()
+    bench.poll(after_seconds=5.0)
+    # 1,998 offsets at the speed that is assumed.
+    assert REGISTRY.get_sample_value("millrace_predicted_restart_seconds") == pytest.approx(10.0 + 0.01998)
 
 
 def test_an_open_transaction_is_named_by_a_metric_for_as_long_as_it_holds_records_back(bench: Bench) -> None:

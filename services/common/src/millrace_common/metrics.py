@@ -129,7 +129,8 @@ SNAPSHOT_FAILURES: Final = counter(
 )
 PREDICTED_RESTART_SECONDS: Final = gauge(
     "millrace_predicted_restart_seconds",
-    "Offsets since the newest snapshot divided by the replay rate.",
-    what_to_do="Above what you can wait: shorten SNAPSHOT_INTERVAL_SECONDS or mend the state store.",
-    labels=("topic", "partition"),
+    "If this process were killed now: session timeout, loading its snapshots, replaying what came after them; 0: it "
+    "keeps no state, or owns no partition.",
+    what_to_do="Above what you can wait: when the state is large, more processes with fewer partitions each; when a "
+    "snapshot is old, a shorter SNAPSHOT_INTERVAL_SECONDS or a mended state store; a shorter SESSION_TIMEOUT_SECONDS.",
 )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -11,6 +11,7 @@ from millrace_common.dead_records import DeadRecords
 from millrace_common.errors import StartupError, UnavailableError
 from millrace_common.positions import Positions
 from millrace_common.records import Committed, Partition
+from millrace_common.restarts import RestartEstimate
 from millrace_common.snapshots import Snapshot, SnapshotStore
 from millrace_common.topology import Topology, recreated_topic, refuse_lost_input
 from millrace_common.traces import Traces
@@ -30,12 +31,14 @@ class Replay:
             all that are kept.
         snapshot_interval: between two snapshots of a partition.
         dead_records: tell which records of a replay were dead when they were processed; None: all are judged anew.
+        restart: learns how long all this takes.
     """
 
     store: SnapshotStore
     horizon: timedelta | None
     snapshot_interval: timedelta
     dead_records: DeadRecords | None = None
+    restart: RestartEstimate = field(default_factory=RestartEstimate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from millrace_common.errors import MillraceError, RegistryUnavailableError
 from millrace_common.health import HealthServer
 from millrace_common.positions import GroupPositions, Positions
 from millrace_common.registry import SchemaRegistry
+from millrace_common.restarts import RestartEstimate
 from millrace_common.restoring import Replay
 from millrace_common.settings import ServiceSettings, load
 from millrace_common.sink import SinkConfig, TransactionalSink
@@ -47,6 +48,9 @@ _ANSWER_SECONDS: Final = 10.0
 _OBJECTS_PER_COLLECTION: Final = 100_000
 # Beyond the transaction timeout, after which the broker settles a dead predecessor's transaction.
 _SETTLING_SECONDS: Final = 30.0
+# With group.protocol=consumer it is the broker's to say; this is what a broker says unless told otherwise:
+# https://kafka.apache.org/documentation/#brokerconfigs_group.consumer.session.timeout.ms
+_BROKER_SESSION_TIMEOUT_SECONDS: Final = 45.0
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -178,6 +182,11 @@ class Parts:
                     letter_decoder(self.registry, self.wait),
                     lambda: Consumer(dict(client), logger=_CLIENT_LOG),
                 ),
+                RestartEstimate(
+                    settings.session_timeout_seconds
+                    if settings.group_protocol == "classic"
+                    else _BROKER_SESSION_TIMEOUT_SECONDS
+                ),
             )
             if store is not None and state is not None
             else None,
@@ -213,7 +222,9 @@ class Parts:
             dead_letter_encoder=self.row_encoder("dead-letters"),
             ledger_encoder=self.row_encoder("ledger"),
             brake=Brake(settings.brake_window_records, settings.brake_limit),
-            snapshots=SnapshotWriter(source.replay.store if source.replay is not None else None),
+            snapshots=SnapshotWriter(None)
+            if source.replay is None
+            else SnapshotWriter(source.replay.store, on_written=source.replay.restart.written),
             stopping=self._stopping.is_set,
         )
         self.on_close(self._sink.writer.close)

@@ -208,14 +208,17 @@ class SnapshotWriter:
         store: SnapshotStore | None,
         executor: Executor | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        on_written: Callable[[Snapshot, float], None] = lambda snapshot, seconds: None,
     ) -> None:
         """Write to `store`; None: the service has no state, and nothing is ever submitted.
 
-        `executor` runs what is submitted, in order; None: a thread does. `sleep` waits for a store to recover.
+        `executor` runs what is submitted, in order; None: a thread does, and calls `on_written` with what it wrote and
+        the seconds that took. `sleep` waits for a store to recover.
         """
         self._store = store
         self._executor = executor if executor is not None else ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._sleep = sleep
+        self._on_written = on_written
         self._latest: dict[Partition, Future[bool]] = {}
 
     def submit(self, snapshot: Snapshot) -> None:
@@ -253,7 +256,9 @@ class SnapshotWriter:
                 extra={"partition": str(snapshot.partition), "offset": snapshot.offset, "error": str(error)},
             )
             return False
-        metrics.SNAPSHOT_SECONDS.observe(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        metrics.SNAPSHOT_SECONDS.observe(seconds)
+        self._on_written(snapshot, seconds)
         return True
 
 

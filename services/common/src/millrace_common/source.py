@@ -41,8 +41,6 @@ POLL_SECONDS: Final = 0.02
 TICK_SECONDS: Final = 1.0
 # For the broker to confirm that partitions are idle.
 CONFIRM_SECONDS: Final = 1.0
-# Offsets a second, until a replay was measured in this process.
-ASSUMED_REPLAY_RATE: Final = 100_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,6 @@ class _Cursor:
     changed_at: float = 0.0
     ticked_at: float = 0.0
     snapshot_at: float = 0.0
-    snapshot_offset: int = 0
     replay_from: int = 0
     replay_began: float = 0.0
     dead: Mapping[int, int] | None = None  # records of the replay, timestamps by offset; None: not asked for yet
@@ -135,7 +132,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         )
         self._cursors: dict[Partition, _Cursor] = {}
         self._ahead: list[Assigned | Replayed | Revoked] = []  # emitted before anything polled
-        self._replay_rate = ASSUMED_REPLAY_RATE
+        self._restart = source.replay.restart if source.replay is not None else None
         self._polled = 0  # records, by the last poll
         self._confirmed_at = 0.0
         self._confirmed_ends: dict[Partition, int] = {}
@@ -153,7 +150,10 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         """
         if self._source.stopping():
             raise StopIteration
-        metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(self._source.clock())
+        began = self._source.clock()
+        metrics.LAST_PROGRESS_TIMESTAMP_SECONDS.set(began)
+        if self._restart is not None:
+            self._restart.worked(began, self._polled)
         self._assignments.on_poll(self._polled == 0)
         reason = self._assignments.take_rewind_request()
         if reason is not None:
@@ -167,6 +167,8 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             items += self._advance(partition, records, now)
         for partition, cursor in self._cursors.items():
             items += self._at_end(partition, cursor, now)
+        if self._restart is not None:
+            self._restart.polled(now)
         return items
 
     def next_awake(self) -> None:
@@ -247,8 +249,6 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         snapshot_due: bool = False,
     ) -> Polled:
         first, cursor.next_offset = cursor.next_offset, records[-1].offset() + 1
-        if snapshot_due:
-            cursor.snapshot_offset = cursor.next_offset
         return Polled(
             Span(partition, cursor.generation, first, cursor.next_offset, muted=muted, snapshot_due=snapshot_due),
             records,
@@ -317,9 +317,9 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
             cursor.held_back = (cursor.end_offset, now)
         held_seconds = 0.0 if cursor.held_back is None else now - cursor.held_back[1]
         metrics.HELD_BACK_SECONDS.labels(**labels).set(held_seconds)
-        if self._source.replay is not None:
-            since_snapshot = cursor.next_offset - cursor.snapshot_offset
-            metrics.PREDICTED_RESTART_SECONDS.labels(**labels).set(since_snapshot / self._replay_rate)
+        if self._restart is not None:
+            positions = {owned: other.next_offset for owned, other in self._cursors.items()}
+            metrics.PREDICTED_RESTART_SECONDS.set(self._restart.seconds(positions))
 
     def _finish_replay(self, partition: Partition, cursor: _Cursor, now: float) -> Replayed:
         cursor.replaying = False
@@ -327,8 +327,6 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         cursor.next_offset = max(cursor.next_offset, cursor.muted_until)
         committed = cursor.committed
         replayed, seconds = cursor.muted_until - cursor.replay_from, now - cursor.replay_began
-        if replayed and seconds > 0:
-            self._replay_rate = replayed / seconds
         if replayed:
             _log.info(
                 "state replayed",
@@ -369,9 +367,11 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         for partition in partitions:
             self._cursors.pop(partition, None)
             self._ahead.append(Revoked(partition))
-            for gauge in (metrics.CONSUMER_LAG, metrics.HELD_BACK_SECONDS, metrics.PREDICTED_RESTART_SECONDS):
+            for gauge in (metrics.CONSUMER_LAG, metrics.HELD_BACK_SECONDS):
                 gauge.remove_by_labels({"topic": partition.topic, "partition": str(partition.index)})
         metrics.ASSIGNED_PARTITIONS.set(len(self._cursors))
+        if not self._cursors:
+            metrics.PREDICTED_RESTART_SECONDS.set(0)
 
     def _rewind(self, reason: str) -> None:
         _log.warning("going back to the committed offsets", extra={"reason": reason})
@@ -394,6 +394,7 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
         """Start a generation of each partition and return the offsets to read from."""
         if not partitions:
             return {}
+        began = self._source.clock()
         beginnings, self._assignments.topic_ids = self._restorer.beginnings(partitions)
         generations = self._assignments.begin({partition: begin.committed for partition, begin in beginnings.items()})
         self._ahead = [item for item in self._ahead if item.partition not in generations]
@@ -407,12 +408,15 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
                 changed_at=now,
                 replay_from=begin.start_offset,
                 replay_began=now,
-                snapshot_offset=begin.start_offset,
             )
             state = begin.snapshot.state if begin.snapshot is not None else None
+            if self._restart is not None:
+                self._restart.begun(partition, begin.start_offset, state)
             self._ahead.append(Assigned(partition, generations[partition], state))
             if begin.start_offset == begin.resume_offset:
                 self._ahead.append(self._finish_replay(partition, self._cursors[partition], now))
+        if self._restart is not None:
+            self._restart.fetched(now - began)
         metrics.ASSIGNED_PARTITIONS.set(len(self._cursors))
         starts = {partition: begin.start_offset for partition, begin in beginnings.items()}
         _log.info(
