@@ -4,6 +4,7 @@ One broker, one machine, one run: see README.md beside this file for what is don
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from comparing import QUICK_WINDOW_SECONDS, ROUNDS, WINDOW_SECONDS, Form, compar
 from jobs import JOBS
 from lineup import all_systems
 from millrace_common.errors import MillraceError
+from millrace_local.circumstances import circumstances
 from millrace_local.ports import ANY
 from millrace_local.settings import StackSettings
 from millrace_local.starting import start
@@ -33,7 +35,8 @@ def main() -> int:
     systems = _systems(options)
     work_dir = options.work_dir.resolve()
     # The circumstances are those before the bench itself is at work.
-    known = performance.circumstances(quick=options.quick)
+    form = "quick" if options.quick else "full"
+    known = {**circumstances(), "load_before": round(os.getloadavg()[0], 1), "form": form}
     runs = _compare(systems, options, work_dir)
     sys.stdout.write(summary(runs) + "\n")
     if options.page is not None:

@@ -26,7 +26,9 @@ _COLUMNS: Final = ("event_id", "event_type", "product_brand", "product_category"
 
 def check(stack: Stack, job: Job, system: System, done: Run, log: Log, wanted: Expected) -> Verdict:
     """Read all that `done` has written, as a read_committed reader does, and return what is wrong with it."""
-    checker: Check = SessionCheck(wanted, log.epoch_ms) if job.outputs_are == "sessions" else EventCheck(wanted)
+    checker: Check = EventCheck(wanted)
+    if job.outputs_are == "sessions":
+        checker = SessionCheck(wanted, log.epoch_ms, system.session_closes_ms)
     if job.name == "lake":
         for part in _table_parts(Path(done.output)):
             checker.take(part)

@@ -14,8 +14,8 @@ from jobs import Job
 from oracle import Expected
 from process_tree import on_core
 from running import BROKER_CORE, Place, Run, run
-from shop_log import OPEN_SESSIONS
-from systems import System
+from shop_log import EVENTS_PER_MS, OPEN_SESSIONS
+from systems import SESSION_CLOSES_MS, System
 from windows import Asked
 
 WINDOW_SECONDS: Final = 20.0
@@ -52,7 +52,7 @@ class Form:
         return Asked(
             warm_seconds=system.quick_warm_seconds if self.quick else system.warm_seconds,
             window_seconds=self.window_seconds,
-            first_record=OPEN_SESSIONS if job.name == "session" else 0,
+            first_record=_until_sessions_close(system) if job.name == "session" else 0,
             records=records,
         )
 
@@ -94,6 +94,14 @@ def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: 
             say(line(done))
             runs.append(done)
     return runs
+
+
+def _until_sessions_close(system: System) -> int:
+    """Return how many records are read until sessions close as fast as they open.
+
+    The log begins with all that are open by the job's rule. A system that closes later has more of them open.
+    """
+    return OPEN_SESSIONS + round((system.session_closes_ms - SESSION_CLOSES_MS) * EVENTS_PER_MS)
 
 
 def _judged(place: Place, job: Job, system: System, done: Run, log: Log, wanted: Expected) -> Run:

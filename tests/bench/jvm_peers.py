@@ -25,7 +25,7 @@ def kafka_streams(name: str, guarantee: str) -> System:
         variant=not exactly_once,
         warm_seconds=JVM_WARM_SECONDS,
         quick_warm_seconds=JVM_QUICK_WARM_SECONDS,
-        fastest=200_000.0,
+        fastest=230_000.0,
         prepare=_builder("kafka_streams"),
     )
 

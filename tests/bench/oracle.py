@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from filling import Log, log_rows, runs_of
 from jobs import PARTITIONS
 from millrace_common.columns import Bools, Int64s
-from shop_log import GAP_MS, KINDS, LATENESS_MS, PAGE_VIEW, PURCHASE, Events
+from shop_log import GAP_MS, KINDS, PAGE_VIEW, PURCHASE, Events
 from shop_records import Catalogue, catalogue, numbers_of, partitions, session_ids
 
 # A session is certainly closed when its partition's watermark is so far past its end. Systems keep their watermarks
@@ -182,10 +182,15 @@ def sessions_of(wanted: Expected) -> Sessions:
 class SessionCheck:
     """Holds closed sessions that came out against the log."""
 
-    def __init__(self, wanted: Expected, epoch_ms: int) -> None:
-        """Begin without output; `epoch_ms` is the wall-clock time of the log's first moment."""
+    def __init__(self, wanted: Expected, epoch_ms: int, closes_ms: int) -> None:
+        """Begin without output.
+
+        `epoch_ms` is the wall-clock time of the log's first moment; `closes_ms` is how far the log goes on after a
+        session's last event until it must be out.
+        """
         self._wanted = wanted
         self._epoch_ms = epoch_ms
+        self._closes_ms = closes_ms
         self._sessions = sessions_of(wanted)
         self._names = _name(self._sessions.key, self._sessions.started_ms)
         self._seen = np.zeros(len(self._names), dtype=np.uint8)
@@ -224,7 +229,7 @@ class SessionCheck:
             # What is past when the youngest of those that are there has closed, and when the offset was committed.
             certain = int(wanted.ended_ms[closed].max(initial=-(2**60))) - _CERTAIN_MS
             if offset:
-                certain = max(certain, int(times[rows[:offset]].max()) - LATENESS_MS - GAP_MS - _CERTAIN_MS)
+                certain = max(certain, int(times[rows[:offset]].max()) - self._closes_ms - _CERTAIN_MS)
             lost += int((here & (wanted.ended_ms < certain) & (self._seen == 0)).sum())
         return Verdict(self._outputs, lost, int((self._seen > 1).sum()), self._changed, self._foreign)
 

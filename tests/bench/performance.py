@@ -1,29 +1,20 @@
 """Writing down what was measured: the page, its numbers, its picture, and the short report."""
 
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
-
-import psutil
 
 import performance_page
 import performance_picture
 import pipeline
 from figures import Figure, Section
-from millrace_local.pins import KAFKA_VERSION, REGISTRY_VERSION
 from running import Run
 from systems import System
 
 PARTS: Final[tuple[Callable[[bool, Path], Sequence[Section]], ...]] = (pipeline.measured,)
 """What is measured besides the comparison: each is called with whether it is to be quick, and where to work."""
-
-_PACKAGES: Final = ("bytewax", "confluent-kafka", "deltalake", "fastavro", "pyarrow", "pyruhvro")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +57,3 @@ def write(page: Path, report: Path, measured: Measured) -> None:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2) + "\n"
-
-
-def circumstances(*, quick: bool) -> dict[str, Any]:
-    """Return when and on what this runs."""
-    return {
-        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "form": "quick" if quick else "full",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "load_before": round(os.getloadavg()[0], 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "kafka": KAFKA_VERSION,
-        "registry": REGISTRY_VERSION,
-        **{package: version(package) for package in _PACKAGES},
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

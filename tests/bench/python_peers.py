@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from millrace_local.errors import LocalStackError
+from shop_log import GAP_MS
 from systems import PEERS, Assignment, Command, System
 
 _LOCK: Final = PEERS / "python" / "requirements.lock"
 _JOBS: Final = frozenset(("enrich", "session"))
 _INSTALL_SECONDS: Final = 300.0
+# Quix closes a window when a further gap has gone by after its end; the clock it is given ticks by the minute.
+_QUIX_CLOSES_MS: Final = 2 * GAP_MS + 2 * 60_000
 # Where the Makefile puts it if there is none on the PATH.
 _OWN_UV: Final = Path(__file__).parents[2] / ".uv" / "bin" / "uv"
 
@@ -39,6 +42,8 @@ def quix(name: str, guarantee: str) -> System:
         jobs=_JOBS,
         command=_program("quix", guarantee),
         exactly_once=_JOBS if guarantee == "exactly-once" else frozenset(),
+        session_closes_ms=_QUIX_CLOSES_MS,
+        fastest=40_000.0,
         variant=guarantee != "exactly-once",
         prepare=_install,
     )

@@ -36,6 +36,8 @@ _RETURN_SHARE: Final = 0.003
 _AWAY_MS: Final = (2_400_000, 3_600_000)
 # From a visit's first event until its session closes: its pauses, the gap, the lateness. Found by counting.
 _OPEN_MS: Final = 2_790_000
+EVENTS_PER_MS: Final = OPEN_SESSIONS * EVENTS_PER_VISIT / _OPEN_MS
+"""How fast the log's own time passes."""
 _STEP_MS: Final = 300_000
 # How long before the log's first moment visits may have begun that are still going on.
 _PAST_STEPS: Final = 18

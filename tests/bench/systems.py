@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from jobs import Job
+from shop_log import GAP_MS, LATENESS_MS
 
 PEERS: Final = Path(__file__).with_name("peers")
 YARDSTICK: Final = "plain"
 """The system that all others are divided by."""
+SESSION_CLOSES_MS: Final = GAP_MS + LATENESS_MS
+"""What the job session asks for: by event time, from a session's last event until it has closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class System:
         warm_seconds: from its first record until it is measured; quick_warm_seconds: the same with --quick.
         seen_by_output: the jobs whose progress is counted in the output topic, a closed session as the events in it;
             of the others by the offsets that its group has committed.
+        session_closes_ms: by event time, from a session's last event until it is out, by the system's own rule; it is
+            not measured before its sessions close.
         fastest: records a second it will not exceed; decides how much log there must be.
         prepare: builds what it needs into a folder of its own, before anything is measured; twice is the same as once.
         variant: of another system: measured only if it is asked for by name.
@@ -98,6 +103,7 @@ class System:
     warm_seconds: float = 3.0
     quick_warm_seconds: float = 2.0
     seen_by_output: frozenset[str] = frozenset()
+    session_closes_ms: int = SESSION_CLOSES_MS
     fastest: float = 60_000.0
     prepare: Callable[[Path], None] = lambda _: None
     variant: bool = False

@@ -38,6 +38,14 @@ def test_log_is_long_enough_for_the_fastest() -> None:
     assert Form(most_events=5).events([PLAIN], JOBS["enrich"]) == 5
 
 
+def test_late_closer_is_not_measured_before_its_sessions_close() -> None:
+    quix, session = SYSTEMS["quix"], JOBS["session"]
+    later = Form().asked(quix, session).first_record - Form().asked(PLAIN, session).first_record
+    # 573 events a second of the log, for the 27 minutes that it closes later than the job asks for.
+    assert later == pytest.approx(573.5 * 27 * 60, rel=0.001)
+    assert Form().asked(quix, JOBS["enrich"]).first_record == 0
+
+
 def test_what_is_started_on_a_core_stays_there() -> None:
     before = os.sched_getaffinity(0)
     core = min(before)

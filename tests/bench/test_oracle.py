@@ -8,7 +8,7 @@ import oracle
 from filling import log_rows
 from millrace_common.columns import Int64s
 from oracle import EventCheck, Expected, SessionCheck, Verdict
-from shop_log import KINDS, Events, events
+from shop_log import GAP_MS, KINDS, LATENESS_MS, Events, events
 from shop_records import catalogue, event_ids, session_ids
 
 EPOCH_MS = 1_790_000_000_000
@@ -140,9 +140,13 @@ def closed(wanted: Expected) -> Int64s:
 
 
 def session_verdict(
-    wanted: Expected, rows: Int64s, committed: tuple[int, ...] = (0, 0, 0, 0), **changed: pa.Array
+    wanted: Expected,
+    rows: Int64s,
+    committed: tuple[int, ...] = (0, 0, 0, 0),
+    closes_ms: int = GAP_MS + LATENESS_MS,
+    **changed: pa.Array,
 ) -> Verdict:
-    check = SessionCheck(wanted, EPOCH_MS)
+    check = SessionCheck(wanted, EPOCH_MS, closes_ms)
     check.take(sessions_out(wanted, rows) | changed)
     return check.verdict(committed)
 
@@ -175,6 +179,16 @@ def test_session_that_must_have_closed_by_the_committed_offset_is_lost(visits: E
     assert session_verdict(visits, np.delete(rows, youngest)).lost == 0
     ends = tuple(len(rows) for rows in visits.rows)
     assert session_verdict(visits, np.delete(rows, youngest), committed=ends).lost == 10
+
+
+def test_session_is_not_lost_before_the_system_closes_it(visits: Expected) -> None:
+    rows, ends = closed(visits), tuple(len(rows) for rows in visits.rows)
+    ended = oracle.sessions_of(visits).ended_ms[rows]
+    older = np.delete(rows, np.argsort(ended)[-10:])
+    # The last event of every partition is at 90,000,000.
+    until_the_end_ms = 90_000_000 - int(np.sort(ended)[-10])
+    assert session_verdict(visits, older, committed=ends).lost == 10
+    assert session_verdict(visits, older, committed=ends, closes_ms=until_the_end_ms).problem == ""
 
 
 def test_doubled_and_foreign_sessions_are_found(visits: Expected) -> None:

@@ -7,6 +7,7 @@ import performance_page
 from figures import Section, figure
 from goals import GOALS, missed
 from lineup import all_systems
+from millrace_local.circumstances import circumstances
 from running import Run
 from windows import Window
 
@@ -66,7 +67,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
         ],
         ["at 100/s p99 is 1 s, the goal 0.5 s"],
     )
-    measured = performance.Measured(performance.circumstances(quick=True), RUNS, all_systems(), [section])
+    measured = performance.Measured({**circumstances(), "form": "quick"}, RUNS, all_systems(), [section])
     page, report = tmp_path / "docs" / "performance.md", tmp_path / "bench-report.json"
     performance.write(page, report, measured)
     assert "- at 100/s p99 is 1 s, the goal 0.5 s" in page.read_text()

