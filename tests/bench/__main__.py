@@ -5,13 +5,16 @@ One broker, one machine, one run: see README.md beside this file for what is don
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import filling
 import performance
+from budget import budget
 from comparing import QUICK_WINDOW_SECONDS, ROUNDS, WINDOW_SECONDS, Form, compare
 from jobs import JOBS
 from lineup import all_systems
@@ -32,6 +35,7 @@ _BEGAN: Final = time.monotonic()
 def main() -> int:
     """Measure what the command line asks for; return the exit code: 1 if a run has no figure."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
     systems = _systems(options)
     work_dir = options.work_dir.resolve()
     # The circumstances are those before the bench itself is at work.
@@ -48,11 +52,13 @@ def main() -> int:
 
 
 def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: Path) -> list[Run]:
-    jobs = [JOBS[name] for name in options.job or JOBS]
+    jobs, form = [JOBS[name] for name in options.job or JOBS], _form(options)
+    filled = {job.lane: filling.noted(job, work_dir) for job in jobs}
+    _say(str(budget(form, jobs, systems, filled, pipeline=options.page is not None)))
     unbuilt = {system.name: problem for system in systems if (problem := _build(system, work_dir / "built"))}
     built = [system for system in systems if system.name not in unbuilt]
     runs = [
-        Run(job.name, system.name, 0, None, unbuilt[system.name], (), "")
+        Run(job.name, system.name, 0, None, unbuilt[system.name], (), 0, "")
         for job in jobs
         for system in systems
         if system.name in unbuilt and job.name in system.jobs
@@ -63,10 +69,15 @@ def _compare(systems: Sequence[System], options: argparse.Namespace, work_dir: P
         stack.wait_ready()
         place = Place(stack, work_dir, work_dir / "built")
         for job in jobs:
-            runs += compare(place, job, built, _form(options), _say)
+            runs += compare(place, job, built, form, _say)
     finally:
         stack.stop()
     return runs
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Make SIGTERM what Ctrl-C is: everything that was started is stopped on the way out."""
+    raise KeyboardInterrupt
 
 
 def _build(system: System, folder: Path) -> str:
@@ -77,7 +88,7 @@ def _build(system: System, folder: Path) -> str:
         system.prepare(cache_dir)
     except MillraceError as error:
         _say(f"{system.name}: {error}")
-        return f"not built: {error}"
+        return f"not built: {str(error).splitlines()[0]}"
     return ""
 
 
@@ -152,3 +163,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except MillraceError as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted; what it had started is stopped, nothing was written")

@@ -121,6 +121,12 @@ def filled(stack: Stack, job: Job, count: int, folder: Path, say: Say) -> Log:
     return log
 
 
+def noted(job: Job, folder: Path) -> int:
+    """Return how many events the log of `job` should have by the note beside it."""
+    log = _kept(folder / f"{job.lane}.json", job)
+    return log.events if log else 0
+
+
 def runs_of(log: Log, count: int) -> Iterator[tuple[int, Events]]:
     """Yield the events of a log, `count` in all, each run with the number of its first one."""
     first = 0

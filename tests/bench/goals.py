@@ -44,7 +44,7 @@ GOALS: Final = (
 
 def named(job: str) -> frozenset[str]:
     """Return the systems that the goals of `job` speak of."""
-    return frozenset((OURS, YARDSTICK, *(goal.of for goal in GOALS if goal.job == job)))
+    return frozenset((OURS, *(goal.of for goal in GOALS if goal.job == job)))
 
 
 def reached(goal: Goal, runs: Sequence[Run]) -> Spread | None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from jobs import PARTITIONS
 from millrace_common.groups import onlooker
@@ -15,23 +15,33 @@ from millrace_common.topology import Topology
 from millrace_local.probes import quiet_admin
 
 _TIMEOUT_SECONDS: Final = 5.0
+# The client does not call these retriable.
+_NO_COORDINATOR: Final = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 Done = Callable[[], float]
 
 
 @contextmanager
 def committed(bootstrap_servers: str, group: str, topic: str) -> Iterator[Callable[[], list[int]]]:
-    """Give a function that returns the offset that `group` has committed in each partition, 0 where none."""
+    """Give a function that returns the offset that `group` has committed in each partition, 0 where none.
+
+    While the group's coordinator is being found, or is busy, what was last known is returned.
+    """
     places = [TopicPartition(topic, index) for index in range(PARTITIONS)]
+    known = [0] * PARTITIONS
     with onlooker({"bootstrap.servers": bootstrap_servers}, group) as consumer:
 
         def ask() -> list[int]:
             try:
-                return [max(0, place.offset) for place in consumer.committed(places, timeout=_TIMEOUT_SECONDS)]
+                known[:] = [max(0, place.offset) for place in consumer.committed(places, timeout=_TIMEOUT_SECONDS)]
             except KafkaException as error:
-                if error.args[0].retriable():  # the coordinator of a new group is being found
-                    return [0] * PARTITIONS
-                raise
+                if not error.args[0].retriable() and error.args[0].code() not in _NO_COORDINATOR:
+                    raise
+            return list(known)
 
         yield ask
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 import filling
-from jobs import Job
+from jobs import PARTITIONS, Job
 from millrace_local import kafka
 from millrace_local.errors import LocalStackError
 from millrace_local.probes import quiet_admin
@@ -42,6 +42,7 @@ class Run:
         window: None: there is no figure.
         problem: why not; empty: there is one.
         committed: offsets the system's group has committed when it had stopped, by input partition.
+        farthest: the largest offset of the input that it has come to in any partition, as far as can be seen.
         output: topic, or folder of the table, that it wrote.
     """
 
@@ -51,6 +52,7 @@ class Run:
     window: Window | None
     problem: str
     committed: tuple[int, ...]
+    farthest: int
     output: str
 
 
@@ -101,13 +103,14 @@ def run(place: Place, system: System, job: Job, asked: Asked, number: int, input
             done = lambda: sum(offsets())  # noqa: E731
         samples, problem = _watch(stack, system, work, log_file, asked, done)
         found = tuple(offsets())
+        farthest = max(*found, round(done() / PARTITIONS))
     measured = None
     if not problem:
         try:
             measured = window(samples, asked)
         except NoWindowError as error:
             problem = str(error)
-    return Run(job.name, system.name, number, measured, problem, found, output)
+    return Run(job.name, system.name, number, measured, problem, found, farthest, output)
 
 
 def _outputs(stack: Stack, system: System, job: Job, number: int) -> tuple[str, str]:
@@ -153,7 +156,8 @@ def _watch(
     command = system.command(work)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **work.environment(), **command.environment}
-    argv = ["taskset", "--cpu-list", str(SERVICE_CORE), *command.argv]
+    # However the bench ends, what it measures ends with it.
+    argv = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", str(SERVICE_CORE), *command.argv]
     with log_file.open("wb") as log:
         process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         tree = ProcessTree(process.pid)

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 import oracle
-from filling import log_rows
+from filling import Log, log_rows
 from millrace_common.columns import Int64s
-from oracle import EventCheck, Expected, SessionCheck, Verdict
+from oracle import Drawn, EventCheck, Expected, SessionCheck, Verdict
 from shop_log import GAP_MS, KINDS, LATENESS_MS, Events, events
 from shop_records import catalogue, event_ids, session_ids
 
@@ -105,6 +105,19 @@ def test_bad_event_must_not_come_through_and_a_repeated_one_once() -> None:
     assert verdict_of(wanted, good, committed=ends).problem == ""
     assert verdict_of(wanted, np.append(good, [0]), committed=ends).changed == 1
     assert verdict_of(wanted, np.append(good, [1_001]), committed=ends).doubled == 1
+
+
+def test_log_is_drawn_as_far_as_it_was_read_and_no_event_is_another_then() -> None:
+    drawn = Drawn(Log("raw", with_faults=True, epoch_ms=EPOCH_MS, events=1_500_000))
+    part = drawn.read_until(50_000)
+    assert 50_000 * 4 < len(part.events) < 1_000_000
+    assert drawn.up_to(1) is part
+    whole = drawn.all()
+    assert len(whole.events) == 1_500_000
+    assert drawn.all() is whole is drawn.read_until(10**9)
+    for name in ("visit", "time_ms", "kind"):
+        assert (getattr(whole.events, name)[: len(part.events)] == getattr(part.events, name)).all()
+    assert all((more[: len(some)] == some).all() for some, more in zip(part.rows, whole.rows, strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,22 @@ from millrace_local.circumstances import circumstances
 from running import Run
 from windows import Window
 
-HERE = {"at": "2026-01-02 03:04", "processor": "a chip", "cores": 2, "memory_gib": 8, "kafka": "4.3.0"}
+HERE = {
+    "at": "2026-01-02 03:04",
+    "processor": "a chip",
+    "cores": 2,
+    "memory_gib": 8,
+    "load_before": 0.1,
+    "form": "full",
+    "kafka": "4.3.0",
+}
 
 
 def run(system: str, number: int, rate: float | None, *, job: str = "enrich", marks: tuple[str, ...] = ()) -> Run:
     window = Window(20, rate * 10, 10, 1, 0.5, 100, marks) if rate is not None else None
-    return Run(job, system, number, window, "" if window else "its output is wrong: 3 lost of 9\nmore", (0,) * 4, "out")
+    return Run(
+        job, system, number, window, "" if window else "its output is wrong: 3 lost of 9\nmore", (0,) * 4, 0, "out"
+    )
 
 
 RUNS = [
@@ -27,15 +37,22 @@ RUNS = [
 
 def test_page_shows_ratio_and_goal() -> None:
     page = performance_page.render(HERE, RUNS, all_systems(), [])
-    assert "| millrace | exactly once | 250,000 | 5.00× (4.50 to 6.00) | 100 | 0.40 |  |" in page
-    assert "| enrich | 4 × plain | 5.00× (4.50 to 6.00) | yes |" in page
+    assert "| enrich | **millrace** | 250,000 | 5.00× (4.50 to 6.00) | exactly once |" in page
+    assert "| millrace | 125,000 | 100 | 0.40 | 3 |  |" in page
+    assert "| enrich | 4 × plain | 5.00× (4.50 to 6.00) | reached |" in page
     assert "| session | 3 × plain | not measured |  |" in page
 
 
 def test_system_with_a_wrong_output_has_no_figure_and_the_page_says_why() -> None:
     runs = [run("plain", 1, 50_000), run("millrace", 1, None)]
-    [row] = [line for line in performance_page.table("enrich", runs, all_systems()) if "millrace" in line]
-    assert row == "| millrace | exactly once | no figure |  |  |  | its output is wrong: 3 lost of 9 (round 1) |"
+    [row] = [line for line in performance_page.table("enrich", runs) if "millrace" in line]
+    assert row == "| millrace | no figure |  |  | 0 | its output is wrong: 3 lost of 9 (round 1) |"
+    assert performance_page.headline(runs, all_systems())[-1].startswith("| enrich | **millrace** | no figure |")
+
+
+def test_missed_goal_is_missed_on_the_page() -> None:
+    page = performance_page.render(HERE, [run("plain", 1, 50_000), run("millrace", 1, 100_000)], all_systems(), [])
+    assert "| enrich | 4 × plain | 2.00× (2.00 to 2.00) | **missed** |" in page
 
 
 def test_marks_stand_beside_the_figure_with_their_rounds() -> None:
@@ -44,7 +61,7 @@ def test_marks_stand_beside_the_figure_with_their_rounds() -> None:
         run("plain", 2, 50_000),
         run("plain", 3, 50_000, marks=("short",)),
     ]
-    assert performance_page.table("enrich", runs, all_systems())[-1].endswith("| short (round 1, 3) |")
+    assert performance_page.table("enrich", runs)[-1].endswith("| 3 | short (round 1, 3) |")
 
 
 def test_missed_goal_is_named() -> None:
@@ -67,7 +84,9 @@ def test_everything_is_written(tmp_path: Path) -> None:
         ],
         ["at 100/s p99 is 1 s, the goal 0.5 s"],
     )
-    measured = performance.Measured({**circumstances(), "form": "quick"}, RUNS, all_systems(), [section])
+    measured = performance.Measured(
+        {**circumstances(), "load_before": 0.0, "form": "quick"}, RUNS, all_systems(), [section]
+    )
     page, report = tmp_path / "docs" / "performance.md", tmp_path / "bench-report.json"
     performance.write(page, report, measured)
     assert "- at 100/s p99 is 1 s, the goal 0.5 s" in page.read_text()

@@ -5,7 +5,7 @@ from windows import Window
 
 def run(system: str, number: int, rate: float | None, job: str = "enrich") -> Run:
     window = Window(20, rate * 10, 10, 1, 0.5, 100) if rate is not None else None
-    return Run(job, system, number, window, "" if window else "lost", (0, 0, 0, 0), "")
+    return Run(job, system, number, window, "" if window else "lost", (0, 0, 0, 0), 0, "")
 
 
 def test_ratio_is_taken_inside_a_round() -> None:
