@@ -24,7 +24,7 @@ from millrace_local.ports import ANY
 from millrace_local.settings import StackSettings
 from millrace_local.starting import start
 from process_tree import on_core
-from ratios import Spread, figures_of, ratios
+from ratios import Spread, figures_of, ratios, trusted
 from running import BROKER_CORE, Place, Run
 from systems import YARDSTICK, System, millrace
 from windows import Window
@@ -41,7 +41,7 @@ def main() -> int:
     # The circumstances are those before the bench itself is at work.
     form = "quick" if options.quick else "full"
     known = {**circumstances(), "load_before": round(os.getloadavg()[0], 1), "form": form}
-    runs = _compare(systems, options, work_dir)
+    runs = trusted(_compare(systems, options, work_dir))
     sys.stdout.write(summary(runs) + "\n")
     if options.page is not None:
         sections = [section for part in performance.PARTS for section in part(options.quick, work_dir)]

@@ -125,7 +125,7 @@ def _judged(place: Place, job: Job, system: System, done: Run, log: Log, drawn: 
     verdict = check(place.stack, job, system, done, log, wanted)
     if verdict.problem and wanted is not drawn.all():  # perhaps it came further than it could be seen to
         verdict = check(place.stack, job, system, done, log, drawn.all())
-    return replace(done, window=None, problem=verdict.problem) if verdict.problem else done
+    return replace(done, window=None, problem=verdict.problem, wrong=True) if verdict.problem else done
 
 
 def line(done: Run) -> str:

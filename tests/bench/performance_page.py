@@ -23,8 +23,7 @@ _HOW: Final = """\
 - **Records per CPU-second**, of the system's whole process tree, while it drains a log that is there already. The
   broker and the bench have one core, the system has the other. A JVM has worked for a minute when it is measured.
 - **× plain**: the ratio to `plain`, a loop per record, inside a round; the median of the rounds, then the least and the
-  most. Within a round all systems take turns. Of three rounds a JVM
-  runs in two, and what no goal speaks of in one: a minute of warm-up each time would not fit into 40.
+  most. There are three rounds; a JVM, with its warm-up of a minute, runs in two, and what no goal speaks of in one.
 - What each system wrote was read to the end and held against the log. One that loses, doubles or changes records has no
   figure, and the notes below say why.
 
@@ -88,7 +87,8 @@ def headline(runs: Sequence[Run], systems: Mapping[str, System]) -> list[str]:
             key = (job, name)
             delivery = "exactly once" if job in systems[name].exactly_once else "at least once"
             shown = f"**{name}**" if name == OURS else name
-            figures = [f"{rates[key].median:,.0f}", _ratio(relative.get(key))] if key in rates else ["no figure", ""]
+            ratio = "1" if name == YARDSTICK else _ratio(relative.get(key))
+            figures = [f"{rates[key].median:,.0f}", ratio] if key in rates else ["no figure", ""]
             lines.append(f"| {job} | {shown} | {' | '.join(figures)} | {delivery} |")
     return lines
 

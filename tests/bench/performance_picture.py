@@ -94,7 +94,7 @@ def _points(figures: Sequence[Figure]) -> Mapping[str, list[tuple[float, float]]
     lines: dict[str, list[tuple[float, float]]] = {}
     for figure in figures:
         rate = _RATE.fullmatch(figure.job)
-        if rate and figure.metric in _LINES and figure.median > 0:
+        if rate and figure.metric in _LINES and 0 < figure.median < math.inf:
             lines.setdefault(figure.metric, []).append((float(rate[1].replace(",", "")), figure.median))
     return {metric: sorted(line) for metric, line in lines.items()}
 

@@ -1,7 +1,7 @@
 """Medians and spreads over rounds, and ratios inside a round; pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from running import Run
@@ -26,6 +26,12 @@ class Spread:
     def __str__(self) -> str:
         """Return it as MEDIAN (LEAST-MOST)."""
         return f"{self.median:.3g} ({self.least:.3g}-{self.most:.3g})"
+
+
+def trusted(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, without any figure of a system whose output was wrong in one of the rounds of that job."""
+    wrong = {(run.job, run.system) for run in runs if run.wrong}
+    return [replace(run, window=None) if (run.job, run.system) in wrong else run for run in runs]
 
 
 def figures_of(runs: Sequence[Run], figure: Callable[[Window], float]) -> dict[tuple[str, str], Spread]:

@@ -44,6 +44,7 @@ class Run:
         committed: offsets the system's group has committed when it had stopped, by input partition.
         farthest: the largest offset of the input that it has come to in any partition, as far as can be seen.
         output: topic, or folder of the table, that it wrote.
+        wrong: whether its output was looked at, and is not what the log says.
     """
 
     job: str
@@ -54,6 +55,7 @@ class Run:
     committed: tuple[int, ...]
     farthest: int
     output: str
+    wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-from ratios import Spread, figures_of, ratios
+from dataclasses import replace
+
+from ratios import Spread, figures_of, ratios, trusted
 from running import Run
 from windows import Window
 
@@ -26,6 +28,15 @@ def test_run_without_figure_has_no_ratio() -> None:
     found = ratios(runs, "plain")
     assert ("enrich", "lossy") not in found
     assert ("enrich", "fast") not in found  # its round has no yardstick
+
+
+def test_system_that_was_wrong_once_has_no_figure_of_any_round() -> None:
+    wrong = replace(run("lossy", 2, None), wrong=True)
+    runs = trusted([run("plain", 1, 100), run("lossy", 1, 300), wrong, run("lossy", 1, 300, job="session")])
+    assert set(figures_of(runs, lambda window: window.records_per_cpu_second)) == {
+        ("enrich", "plain"),
+        ("session", "lossy"),
+    }
 
 
 def test_jobs_are_not_mixed() -> None:

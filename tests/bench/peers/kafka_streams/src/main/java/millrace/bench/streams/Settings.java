@@ -19,7 +19,6 @@ final class Settings {
     private static final int SOCKET_BUFFER_BYTES = 1 << 20;
     private static final int BATCH_BYTES = 256 << 10;
     private static final long PRODUCER_MEMORY_BYTES = 64L << 20;
-    private static final long STORE_CACHE_BYTES = 256L << 20;
 
     private Settings() {}
 
@@ -33,7 +32,9 @@ final class Settings {
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, COMMIT_INTERVAL_MS);
         settings.put(StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG, StreamsConfig.OPTIMIZE);
         settings.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, BUFFERED_RECORDS_PER_PARTITION);
-        settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, STORE_CACHE_BYTES);
+        // Closed sessions are looked for so often. Its default of a second is minutes of a log that is read from the beginning.
+        settings.put(
+                StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_WINDOWED_AGGREGATION, (long) COMMIT_INTERVAL_MS);
         settings.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Serdes.ByteArraySerde.class);
         settings.put(StreamsConfig.ROCKSDB_CONFIG_SETTER_CLASS_CONFIG, Store.class);
         settings.put(StreamsConfig.ENABLE_METRICS_PUSH_CONFIG, false);

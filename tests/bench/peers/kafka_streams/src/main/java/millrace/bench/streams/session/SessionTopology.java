@@ -9,12 +9,11 @@ import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
-import org.apache.kafka.streams.kstream.Suppressed;
-import org.apache.kafka.streams.kstream.Suppressed.BufferConfig;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.state.SessionStore;
 
@@ -22,6 +21,11 @@ import org.apache.kafka.streams.state.SessionStore;
 public final class SessionTopology {
     private static final Duration GAP = Duration.ofMinutes(30);
     private static final Duration GRACE = Duration.ofMinutes(5);
+    /**
+     * How long closed sessions stay in the store. It is cut into segments of half of this, and an event is looked up in each that
+     * may hold its session: the least, 35 minutes, makes it three or four of them, this one or two.
+     */
+    private static final Duration RETENTION = Duration.ofHours(2);
 
     private SessionTopology() {}
 
@@ -33,12 +37,12 @@ public final class SessionTopology {
                                 .withTimestampExtractor(ShopEvent::time))
                 .groupByKey(Grouped.keySerde(Serdes.ByteArray()))
                 .windowedBy(SessionWindows.ofInactivityGapAndGrace(GAP, GRACE))
+                .emitStrategy(EmitStrategy.onWindowClose())
                 .aggregate(
                         () -> Counts.NONE,
                         (key, event, counts) -> counts.with(event),
                         (key, left, right) -> left.plus(right),
                         counts(environment.store()))
-                .suppress(Suppressed.untilWindowCloses(BufferConfig.unbounded()))
                 .toStream()
                 .map(SessionTopology::session)
                 .to(
@@ -52,7 +56,7 @@ public final class SessionTopology {
     private static Materialized<byte[], Counts, SessionStore<Bytes, byte[]>> counts(String store) {
         Materialized<byte[], Counts, SessionStore<Bytes, byte[]>> counts = Materialized.as(
                 store.equals("memory") ? Materialized.StoreType.IN_MEMORY : Materialized.StoreType.ROCKS_DB);
-        return counts.withKeySerde(Serdes.ByteArray()).withValueSerde(Counts.serde()).withCachingEnabled();
+        return counts.withKeySerde(Serdes.ByteArray()).withValueSerde(Counts.serde()).withRetention(RETENTION);
     }
 
     private static KeyValue<byte[], Session> session(Windowed<byte[]> window, Counts counts) {
