@@ -7,6 +7,7 @@ from typing import Final
 from comparing import Form
 from jobs import Job
 from systems import System
+from windows import LEAST_STEPS
 
 # Seen on two cores. Of a run: starting, joining the group, the last sample, stopping, topics made and deleted.
 _AROUND_SECONDS: Final = 7.0
@@ -66,7 +67,7 @@ def budget(
 
 def _run_seconds(form: Form, system: System, job: Job) -> float:
     asked = form.asked(system, job)
-    measured = asked.warm_seconds + asked.window_seconds
+    measured = asked.warm_seconds + max(asked.window_seconds, LEAST_STEPS * system.step_seconds)
     # The warm-up begins with the first record, what must be read before the window may take longer.
     before = max(0.0, asked.first_record / system.fastest[job.name] - asked.warm_seconds)
     outputs = (measured + before) * system.fastest[job.name] if job.outputs_are == "events" and job.output else 0.0

@@ -28,7 +28,7 @@ def check(stack: Stack, job: Job, system: System, done: Run, log: Log, wanted: E
     """Read all that `done` has written, as a read_committed reader does, and return what is wrong with it."""
     checker: Check = EventCheck(wanted)
     if job.outputs_are == "sessions":
-        checker = SessionCheck(wanted, log.epoch_ms, system.session_closes_ms)
+        checker = SessionCheck(wanted, log.epoch_ms, system.closing)
     if job.name == "lake":
         for part in _table_parts(Path(done.output)):
             checker.take(part)

@@ -14,7 +14,7 @@ from oracle import Drawn
 from process_tree import on_core
 from running import BROKER_CORE, Place, Run, run
 from shop_log import EVENTS_PER_MS, OPEN_SESSIONS
-from systems import SESSION_CLOSES_MS, System
+from systems import CLOSING, System
 from windows import Asked
 
 WINDOW_SECONDS: Final = 20.0
@@ -117,7 +117,7 @@ def _until_sessions_close(system: System) -> int:
 
     The log begins with all that are open by the job's rule. A system that closes later has more of them open.
     """
-    return OPEN_SESSIONS + round((system.session_closes_ms - SESSION_CLOSES_MS) * EVENTS_PER_MS)
+    return OPEN_SESSIONS + round((system.closing.after_ms - CLOSING.after_ms) * EVENTS_PER_MS)
 
 
 def _judged(place: Place, job: Job, system: System, done: Run, log: Log, drawn: Drawn) -> Run:

@@ -19,10 +19,11 @@ from jobs import PARTITIONS
 from millrace_common.columns import Bools, Int64s
 from shop_log import GAP_MS, KINDS, PAGE_VIEW, PURCHASE, Events
 from shop_records import Catalogue, catalogue, numbers_of, partitions, session_ids
+from systems import CLOSING, Closing
 
-# A session is certainly closed when its partition's watermark is so far past its end. Systems keep their watermarks
-# for all partitions together, or look at the time they have now and then.
+# A session is certainly closed when the watermark is so far past its end: some look at the time only now and then.
 _CERTAIN_MS: Final = 120_000
+_NEVER: Final = -(2**60)
 _TIME_BITS: Final = 40
 # Partitions are not quite of one length.
 _UNEVEN: Final = 1.05
@@ -213,15 +214,11 @@ def sessions_of(wanted: Expected) -> Sessions:
 class SessionCheck:
     """Holds closed sessions that came out against the log."""
 
-    def __init__(self, wanted: Expected, epoch_ms: int, closes_ms: int) -> None:
-        """Begin without output.
-
-        `epoch_ms` is the wall-clock time of the log's first moment; `closes_ms` is how far the log goes on after a
-        session's last event until it must be out.
-        """
+    def __init__(self, wanted: Expected, epoch_ms: int, closing: Closing = CLOSING) -> None:
+        """Begin without output; `epoch_ms` is the wall-clock time of the log's first moment."""
         self._wanted = wanted
         self._epoch_ms = epoch_ms
-        self._closes_ms = closes_ms
+        self._closing = closing
         self._sessions = sessions_of(wanted)
         self._names = _name(self._sessions.key, self._sessions.started_ms)
         self._seen = np.zeros(len(self._names), dtype=np.uint8)
@@ -253,14 +250,20 @@ class SessionCheck:
     def verdict(self, committed: Sequence[int]) -> Verdict:
         """Return what is wrong, if the system has committed these offsets of its input."""
         wanted, times = self._sessions, self._wanted.events.time_ms
+        reached = [
+            int(times[rows[:offset]].max(initial=_NEVER))
+            for rows, offset in zip(self._wanted.rows, committed, strict=True)
+        ]
+        if self._closing.by_all:
+            reached = [min(reached)] * len(reached)
         lost = 0
-        for index, (rows, offset) in enumerate(zip(self._wanted.rows, committed, strict=True)):
+        for index, time_ms in enumerate(reached):
             here = wanted.partition == index
             closed = here & (self._seen > 0)
             # What is past when the youngest of those that are there has closed, and when the offset was committed.
-            certain = int(wanted.ended_ms[closed].max(initial=-(2**60))) - _CERTAIN_MS
-            if offset:
-                certain = max(certain, int(times[rows[:offset]].max()) - self._closes_ms - _CERTAIN_MS)
+            certain = (
+                max(int(wanted.ended_ms[closed].max(initial=_NEVER)), time_ms - self._closing.after_ms) - _CERTAIN_MS
+            )
             lost += int((here & (wanted.ended_ms < certain) & (self._seen == 0)).sum())
         return Verdict(self._outputs, lost, int((self._seen > 1).sum()), self._changed, self._foreign)
 

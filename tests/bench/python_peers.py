@@ -9,7 +9,7 @@ from typing import Final
 
 from millrace_local.errors import LocalStackError
 from shop_log import GAP_MS
-from systems import PEERS, Assignment, Command, System
+from systems import PEERS, Assignment, Closing, Command, System
 
 _LOCK: Final = PEERS / "python" / "requirements.lock"
 _JOBS: Final = frozenset(("enrich", "session"))
@@ -42,7 +42,7 @@ def quix(name: str, guarantee: str) -> System:
         command=_program("quix", guarantee),
         fastest={"enrich": 45_000.0, "session": 25_000.0},
         exactly_once=_JOBS if guarantee == "exactly-once" else frozenset(),
-        session_closes_ms=_QUIX_CLOSES_MS,
+        closing=Closing(_QUIX_CLOSES_MS),
         variant=guarantee != "exactly-once",
         prepare=_install,
     )

@@ -15,8 +15,23 @@ from shop_log import GAP_MS, LATENESS_MS
 PEERS: Final = Path(__file__).with_name("peers")
 YARDSTICK: Final = "plain"
 """The system that all others are divided by."""
-SESSION_CLOSES_MS: Final = GAP_MS + LATENESS_MS
-"""What the job session asks for: by event time, from a session's last event until it has closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A system's rule for closing sessions, by event time.
+
+    Attributes:
+        after_ms: how far the log must go on after a session's last event.
+        by_all: whether all partitions must, not the session's own alone: there is one watermark.
+    """
+
+    after_ms: int = GAP_MS + LATENESS_MS
+    by_all: bool = False
+
+
+CLOSING: Final = Closing()
+"""What the job session asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +101,9 @@ class System:
         warm_seconds: from its first record until it is measured; quick_warm_seconds: the same with --quick.
         seen_by_output: the jobs whose progress is counted in the output topic, a closed session as the events in it;
             of the others by the offsets that its group has committed.
-        session_closes_ms: by event time, from a session's last event until it is out, by the system's own rule; it is
-            not measured before its sessions close.
+        closing: its rule for sessions; it is not measured before they close.
         jvm: whether it runs on one; takes longer to start.
+        step_seconds: between two times that its progress can be seen, at the most.
         fastest: records a second it will not exceed, by job; decides how much log there must be.
         prepare: builds what it needs into a folder of its own, before anything is measured; twice is the same as once.
         variant: of another system: measured only if it is asked for by name.
@@ -103,8 +118,9 @@ class System:
     warm_seconds: float = 3.0
     quick_warm_seconds: float = 2.0
     seen_by_output: frozenset[str] = frozenset()
-    session_closes_ms: int = SESSION_CLOSES_MS
+    closing: Closing = CLOSING
     jvm: bool = False
+    step_seconds: float = 0.1
     prepare: Callable[[Path], None] = lambda _: None
     variant: bool = False
     writes_product_schema: bool = False
@@ -117,7 +133,7 @@ class System:
 
 _SUBJECTS: Final = Path(__file__).parents[2] / "schemas"
 JVM_WARM_SECONDS: Final = 60.0
-JVM_QUICK_WARM_SECONDS: Final = 10.0
+JVM_QUICK_WARM_SECONDS: Final = 6.0
 
 
 def millrace(name: str = "millrace", python: str = sys.executable) -> System:

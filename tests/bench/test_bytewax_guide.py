@@ -20,7 +20,6 @@ from millrace_schemas import schema_text
 from oracle import Expected, SessionCheck
 from shop_log import Events, events
 from shop_records import Columns, session_ids
-from systems import SESSION_CLOSES_MS
 
 EPOCH_MS = 1_790_000_000_000
 BENCH = Path(__file__).parent
@@ -63,7 +62,7 @@ def test_every_session_that_is_over_comes_out_right(monkeypatch: pytest.MonkeyPa
     everything = np.arange(len(drawn))
     wanted = oracle.of_events(drawn, everything, everything)
     found = sessions(monkeypatch, messages(drawn, wanted), at_once)
-    check = SessionCheck(wanted, EPOCH_MS, SESSION_CLOSES_MS)
+    check = SessionCheck(wanted, EPOCH_MS)
     check.take({name: pa.array([session[name] for session in found]) for name in found[0]})
     verdict = check.verdict([len(rows) for rows in wanted.rows])
     assert verdict.problem == ""

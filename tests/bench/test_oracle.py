@@ -8,8 +8,9 @@ import oracle
 from filling import Log, log_rows
 from millrace_common.columns import Int64s
 from oracle import Drawn, EventCheck, Expected, SessionCheck, Verdict
-from shop_log import GAP_MS, KINDS, LATENESS_MS, Events, events
+from shop_log import KINDS, Events, events
 from shop_records import catalogue, event_ids, session_ids
+from systems import CLOSING, Closing
 
 EPOCH_MS = 1_790_000_000_000
 PRODUCTS = catalogue()
@@ -156,10 +157,10 @@ def session_verdict(
     wanted: Expected,
     rows: Int64s,
     committed: tuple[int, ...] = (0, 0, 0, 0),
-    closes_ms: int = GAP_MS + LATENESS_MS,
+    closing: Closing = CLOSING,
     **changed: pa.Array,
 ) -> Verdict:
-    check = SessionCheck(wanted, EPOCH_MS, closes_ms)
+    check = SessionCheck(wanted, EPOCH_MS, closing)
     check.take(sessions_out(wanted, rows) | changed)
     return check.verdict(committed)
 
@@ -201,7 +202,15 @@ def test_session_is_not_lost_before_the_system_closes_it(visits: Expected) -> No
     # The last event of every partition is at 90,000,000.
     until_the_end_ms = 90_000_000 - int(np.sort(ended)[-10])
     assert session_verdict(visits, older, committed=ends).lost == 10
-    assert session_verdict(visits, older, committed=ends, closes_ms=until_the_end_ms).problem == ""
+    assert session_verdict(visits, older, committed=ends, closing=Closing(until_the_end_ms)).problem == ""
+
+
+def test_partition_that_is_behind_holds_the_sessions_of_all_back_where_there_is_one_watermark(visits: Expected) -> None:
+    rows, found = closed(visits), oracle.sessions_of(visits)
+    ends = tuple(len(visits.rows[index]) if index else 1 for index in range(4))
+    ahead = np.flatnonzero((found.partition[rows] > 0) & (found.ended_ms[rows] < 20_000_000))
+    assert session_verdict(visits, rows[ahead], committed=ends).lost > 0
+    assert session_verdict(visits, rows[ahead], committed=ends, closing=Closing(by_all=True)).problem == ""
 
 
 def test_doubled_and_foreign_sessions_are_found(visits: Expected) -> None:

@@ -25,7 +25,7 @@ from millrace_schemas import schema_text
 from oracle import Expected
 from shop_log import Events, events
 from shop_records import Columns, catalogue, session_ids
-from systems import SESSION_CLOSES_MS, Assignment
+from systems import Assignment
 
 EPOCH_MS = 1_790_000_000_000
 COUNT = 20_000
@@ -160,7 +160,7 @@ def test_enrich_joins_products_and_sorts_devices(drawn: Events, monkeypatch: pyt
 def test_sessions_are_those_of_the_oracle(drawn: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = expected_of(drawn, with_faults=False)
     columns, _ = outputs(plain_session, JOBS["session"], wanted, monkeypatch)
-    check = oracle.SessionCheck(wanted, EPOCH_MS, SESSION_CLOSES_MS)
+    check = oracle.SessionCheck(wanted, EPOCH_MS)
     check.take(columns)
     verdict = check.verdict(ends(wanted))
     assert verdict.problem == ""

@@ -10,7 +10,7 @@ SATURATED: Final = 0.97
 # CPU time is counted in hundredths of a second: less than this of it says nothing.
 _LEAST_CPU_SECONDS: Final = 2.0
 # A window in which records are done this often begins and ends with progress, and has some in between.
-_LEAST_STEPS: Final = 4
+LEAST_STEPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def over(samples: Sequence[Sample], asked: Asked) -> bool:
     begin = begin_of(samples, asked)
     if begin is None or samples[-1].at_seconds - samples[begin].at_seconds < asked.window_seconds:
         return False
-    return len(_moved(samples, begin)) >= _LEAST_STEPS
+    return len(_moved(samples, begin)) >= LEAST_STEPS
 
 
 def window(samples: Sequence[Sample], asked: Asked) -> Window:

@@ -9,7 +9,7 @@ import org.apache.flink.table.api.TableEnvironment;
 
 /** Runs one job of the bench in this process until SIGTERM; then a savepoint commits what is done. */
 public final class Main {
-    private static final long STOP_SECONDS = 8;
+    private static final long STOP_SECONDS = 25;
 
     private Main() {}
 

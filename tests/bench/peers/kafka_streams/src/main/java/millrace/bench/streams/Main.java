@@ -9,7 +9,7 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
 
 /** Runs one job of the bench until SIGTERM; exits with 1 if a stream thread dies. */
 public final class Main {
-    private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(8);
+    private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(25);
 
     private Main() {}
 
