@@ -21,7 +21,7 @@ from millrace_schemas import in_lane
 from process_tree import ProcessTree, busy_seconds
 from progress import Done, TableRows, committed, ends
 from systems import Assignment, System
-from windows import Asked, NoWindowError, Sample, Window, over, window
+from windows import Asked, NoWindowError, Sample, Window, over, too_slow, window
 
 BROKER_CORE: Final = 0
 SERVICE_CORE: Final = 1
@@ -174,7 +174,7 @@ def _watch(
                 if not samples[-1].records and time.monotonic() - begin > _START_SECONDS:
                     return samples, f"it did nothing in {_START_SECONDS:.0f} s:\n{tail(log_file, _LOG_LINES)}"
                 if time.monotonic() - begin > asked.longest_seconds:
-                    return samples, f"it was not measured in {asked.longest_seconds:.0f} s"
+                    return samples, too_slow(samples[-1], asked)
         finally:
             _stop(process, tree)
     return samples, ""

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from windows import Asked, NoWindowError, Sample, begin_of, over, window
+from windows import Asked, NoWindowError, Sample, begin_of, over, too_slow, window
 
 ASKED = Asked(warm_seconds=3, window_seconds=10, first_record=0, records=1_000_000)
 
@@ -82,3 +82,11 @@ def test_full_broker_core_is_marked_only_before_the_service() -> None:
 def test_little_cpu_time_is_marked() -> None:
     idle = [dataclasses.replace(each, cpu_seconds=each.at_seconds / 100) for each in steady()]
     assert window(idle, ASKED).marks == ("only 0.1 s of CPU time",)
+
+
+def test_system_that_is_given_up_says_what_it_reached() -> None:
+    asked = dataclasses.replace(ASKED, first_record=50_000, longest_seconds=20)
+    assert too_slow(steady()[-1], asked) == (
+        "not measured in 20 s: 18,000 records were done by then, 3,789 a CPU-second; the window begins at 50,000"
+    )
+    assert too_slow(sample(20, 0, cpu=0.0), asked).startswith("not measured in 20 s: 0 records")

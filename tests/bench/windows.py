@@ -50,7 +50,7 @@ class Asked:
     window_seconds: float
     first_record: int
     records: int
-    longest_seconds: float = 600.0
+    longest_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,15 @@ def window(samples: Sequence[Sample], asked: Asked) -> Window:
         message = "no window: no CPU time was seen"
         raise NoWindowError(message)
     return replace(measured, marks=_marks(measured, asked))
+
+
+def too_slow(last: Sample, asked: Asked) -> str:
+    """Return that a system was given up, and what it had reached."""
+    rate = last.records / last.cpu_seconds if last.cpu_seconds else 0.0
+    return (
+        f"not measured in {asked.longest_seconds:.0f} s: {last.records:,.0f} records were done by then, "
+        f"{rate:,.0f} a CPU-second; the window begins at {asked.first_record:,}"
+    )
 
 
 def _moved(samples: Sequence[Sample], begin: int) -> list[int]:
