@@ -1,0 +1,70 @@
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from millrace_local.postgres import Postgres, PostgresError
+
+pytestmark = pytest.mark.warehouse
+
+# Nothing here is about surviving a loss of power.
+FAST = {"fsync": "off", "max_connections": "10"}
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # pytest's own folders are closed to the user that the server runs as under root
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    yield base / "warehouse"
+    Postgres(base / "warehouse").stop()
+    shutil.rmtree(base)
+
+
+def _postmaster_pid(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def test_server_keeps_its_data_and_is_taken_for_nobody_else(folder: Path) -> None:
+    server = Postgres(folder, FAST)
+    assert not server.running
+    with psycopg.connect(server.start(), autocommit=True) as connection:
+        connection.execute("create table kept as select 1 as one")
+    first = psutil.Process(_postmaster_pid(folder))
+    assert Postgres(folder).start() == server.dsn
+    assert _postmaster_pid(folder) == first.pid, "it runs already"
+
+    # a crash leaves the file behind, and the process id is given to somebody else
+    first.kill()
+    first.wait(10)
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        left = folder / "data" / "postmaster.pid"
+        left.write_text("\n".join([str(stranger.pid), *left.read_text().splitlines()[1:]]))
+        assert not server.running
+        server.stop()
+        assert stranger.poll() is None, "a stranger was stopped"
+        with psycopg.connect(server.start()) as connection:
+            assert connection.execute("select one from kept").fetchall() == [(1,)]
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+    server.stop()
+    assert not server.running
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+def test_closed_folder_is_named_and_not_opened(folder: Path) -> None:
+    closed = folder.parent / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(PostgresError, match="closed is closed to it"):
+        Postgres(closed / "warehouse").start()
+    assert closed.stat().st_mode & 0o777 == 0o700
