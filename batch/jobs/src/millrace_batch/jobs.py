@@ -12,6 +12,9 @@ from pyspark.sql import SparkSession
 from millrace_batch import metrics
 from millrace_batch.errors import UnknownJobError
 from millrace_batch.lake import Lake
+from millrace_batch.warehouse.lake import DeltaLake
+from millrace_batch.warehouse.loading import load_day
+from millrace_batch.warehouse.settings import required_dsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,13 @@ class Night:
         day: the UTC day that it is about.
         lake: the tables.
         spark: gives the session; a job that needs none never asks.
+        warehouse: gives the DSN of Postgres; a job that needs none never asks.
     """
 
     day: date
     lake: Lake
     spark: Callable[[], SparkSession]
+    warehouse: Callable[[], str] = required_dsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,15 @@ class Job:
     run: Callable[[Night], Outcome]
 
 
-JOBS: Final[Mapping[str, Job]] = {}
+def _load_warehouse(night: Night) -> Outcome:
+    loaded = load_day(night.warehouse(), DeltaLake(night.lake.uri), night.day)
+    lines = tuple(f"{done.table}: {done.rows:,} rows, in place of {done.replaced_rows:,}" for done in loaded)
+    return Outcome(lines, {"rows": float(sum(done.rows for done in loaded))})
+
+
+JOBS: Final[Mapping[str, Job]] = {
+    "load_warehouse": Job("the day's tables into Postgres, all of them or none", _load_warehouse),
+}
 
 
 def run(name: str, night: Night, metrics_dir: Path | None = None) -> Outcome:

@@ -14,6 +14,7 @@ from millrace_common.settings import load
 from millrace_local import console, options
 from millrace_local.settings import LocalSettings
 from millrace_local.spark_jars import spark_jars
+from millrace_local.warehouse import warehouse_dsn
 
 _NAMES = ", ".join(jobs.JOBS)
 
@@ -54,6 +55,11 @@ def batch(
             jars = spark_jars(load(LocalSettings), progress)
         return spark_sessions.session(jars, master, memory_mib)
 
-    night = jobs.Night(day=date.date(), lake=Lake(lake or str(work_dir / "lake")), spark=spark)
+    night = jobs.Night(
+        day=date.date(),
+        lake=Lake(lake or str(work_dir / "lake")),
+        spark=spark,
+        warehouse=lambda: warehouse_dsn(work_dir),
+    )
     for line in jobs.run(job, night, metrics_dir).lines:
         console.out.print(line, markup=False)

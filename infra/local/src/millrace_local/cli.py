@@ -22,6 +22,7 @@ _MODULES: Final = {
     "dead-letters": "dead_letter_commands",
     "reset": "reset_commands",
     "batch": "batch_commands",
+    "warehouse": "warehouse_commands",
     "topics": "contract_commands",
     "schemas": "contract_commands",
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from millrace_local import console, log_reading, options
+from millrace_local import console, log_reading, options, postgres
 from millrace_local import stack as stacks
 from millrace_local import status as stack_status
 from millrace_local.errors import LocalStackError
@@ -92,8 +92,9 @@ def down(
     work_dir: options.WorkDir = options.WORK_DIR,
     purge: Annotated[bool, typer.Option("--purge", help="Remove topics, lake, state and logs too.")] = False,
 ) -> None:
-    """Stop services, registry and broker; keeps the data."""
+    """Stop services, registry and broker, and the local Postgres; keeps the data."""
     was_running = stacks.stop(work_dir)
+    postgres.of_work_dir(work_dir).stop()
     console.out.print("Millrace is down" if was_running else f"no stack runs in {work_dir}")
     if purge:
         stacks.purge(work_dir)

@@ -1,0 +1,1 @@
+"""The way of a day from the lake into Postgres."""

@@ -1,0 +1,65 @@
+"""The lake as the load sees it: a day of a table at one version, in batches."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
+
+from millrace_batch.warehouse.tables import WarehouseTable
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A day of a table.
+
+    Attributes:
+        version: of the lake's table; None: the lake has no such table, and there are no rows.
+        schema: of the rows.
+        batches: the rows, some thousand at a time; can be read once.
+    """
+
+    version: int | None
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+class Source(Protocol):
+    """Where days are read from."""
+
+    def read(self, table: WarehouseTable, day: date) -> Partition:
+        """Return the rows of `day`, as of the table's newest version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaLake:
+    """The lake itself.
+
+    Attributes:
+        uri: the folder of all tables: a path or an object store's address.
+        options: for delta-rs (object store credentials, endpoint).
+    """
+
+    uri: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, table: WarehouseTable, day: date) -> Partition:
+        """Return the rows of `day`, as of the table's newest version; only files of that day are opened."""
+        try:
+            handle = DeltaTable(f"{self.uri.rstrip('/')}/{table.source}", storage_options=dict(self.options))
+        except TableNotFoundError:
+            return Partition(None, pa.schema([]), iter(()))
+        grouped = f" group by {table.day_column}" if table.select else ""
+        reader = pa.RecordBatchReader.from_stream(
+            QueryBuilder()
+            .register("source", handle)
+            .execute(
+                f"select {table.select or '*'} from source "  # noqa: S608  # names are ours, the day is a date
+                f"where {table.day_column} = date '{day.isoformat()}'{grouped}"
+            )
+        )
+        return Partition(handle.version(), reader.schema, iter(reader))
