@@ -255,10 +255,14 @@ class _Distinct:
 def _distinct(ids: Fingerprints) -> _Distinct:
     order = np.argsort(ids.high)
     high = ids.high[order]
+    same = high[1:] == high[:-1]
     none: Int64s = np.empty(0, dtype=np.int64)
-    if not (high[1:] == high[:-1]).any():
+    if not same.any():
         return _Distinct(Fingerprints(high, ids.low[order]), order, order, none, none)
-    order = np.lexsort((ids.low, ids.high))  # slower, and stable: equal ids stay in the order of their rows
+    # Of equal halves those with equal other halves come together, in the order of their rows.
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))  # noqa: FBT003
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((rows, ids.low[rows], ids.high[rows]))]
     ids = ids.take(order)
     again = np.zeros(len(ids), dtype=np.bool_)
     again[1:] = (ids.high[1:] == ids.high[:-1]) & (ids.low[1:] == ids.low[:-1])
