@@ -66,18 +66,14 @@ class Enricher:
     def _product(self, properties: StringMap) -> dict[str, pa.Array]:
         product_ids = properties.get("productId")
         known = self.products.join(product_ids)
-        brand, category, price_cents = (known.column(name) for name in ("brand", "category", "price_cents"))
-        if brand.null_count:
-            brand = pc.coalesce(brand, properties.get("brand"))
-        if category.null_count:
-            category = pc.coalesce(category, properties.get("category"))
-        if price_cents.null_count:
-            price_cents = pc.coalesce(price_cents, cents(properties.get("price")))
+        prices_cents, prices = known.column("price_cents"), properties.get("price")
+        if _has_values_for(prices_cents, prices):
+            prices_cents = pc.coalesce(prices_cents, cents(prices))
         return {
             "product_id": product_ids,
-            "product_brand": brand,
-            "product_category": category,
-            "product_price_cents": price_cents,
+            "product_brand": _coalesce(known.column("brand"), properties.get("brand")),
+            "product_category": _coalesce(known.column("category"), properties.get("category")),
+            "product_price_cents": prices_cents,
         }
 
     def _place(self, addresses: pa.StringArray) -> dict[str, pa.Array]:
@@ -90,6 +86,17 @@ class Enricher:
             "country_code": pa.array([place.country_code for place in found], _TEXT).take(encoded.indices),
             "region": pa.array([place.region for place in found], _TEXT).take(encoded.indices),
         }
+
+
+def _has_values_for(known: pa.Array, given: pa.Array) -> bool:
+    """Return whether any row that is not `known` is `given`: mostly none is, and to find that out is cheap."""
+    if not known.null_count or given.null_count == len(given):
+        return False
+    return bool(pc.any(pc.and_(known.is_null(), given.is_valid())).as_py())
+
+
+def _coalesce(known: pa.StringArray, given: pa.StringArray) -> pa.StringArray:
+    return pc.coalesce(known, given) if _has_values_for(known, given) else known
 
 
 def _amounts(event_types: pa.StringArray, properties: StringMap) -> pa.Int64Array:
