@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 Int64s: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -30,9 +31,7 @@ class Text:
     def __init__(self, strings: pa.StringArray) -> None:
         """Look at `strings`; its bytes are not copied."""
         bounds = _bounds(strings)
-        _, _, data = strings.buffers()
-        whole = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
-        self.bytes = whole[bounds[0] : bounds[-1]]
+        self.bytes = string_bytes(strings)
         self.starts: Int64s = bounds[:-1] - bounds[0]
         self.lengths: Int64s = np.diff(bounds)
         if strings.null_count:  # the bytes behind a null are undefined
@@ -85,6 +84,15 @@ class Text:
             return found
         rows = np.unique(np.searchsorted(self.starts, found, side="right") - 1)
         return rows[self.lengths[rows] > 0]
+
+
+def string_bytes(strings: pa.StringArray) -> Bytes:
+    """Return the bytes of all rows of a string column, one behind the other, and whatever is behind its nulls."""
+    _, bounds, data = strings.buffers()
+    if data is None or not len(strings):
+        return np.empty(0, dtype=np.uint8)
+    first, last = np.frombuffer(bounds, dtype=np.int32)[[strings.offset, strings.offset + len(strings)]]
+    return np.frombuffer(data, dtype=np.uint8)[first:last]
 
 
 def list_lengths(lists: pa.Array) -> Int64s:

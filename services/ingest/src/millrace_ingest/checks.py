@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from millrace_common.columns import Bools, Int64s, Text, list_lengths, rows_with_text
+from millrace_common.columns import Bools, Int64s, Text, list_lengths, rows_with_text, string_bytes
 from millrace_common.records import Decoded, Reject
 from millrace_ingest.reasons import VALIDATE, Reason
 
@@ -121,12 +121,7 @@ def strings_with_nul(column: pa.Array) -> Int64s:
 
 def _has_nul(strings: pa.StringArray) -> bool:
     """Return whether a zero byte is among the strings' bytes; looking for its row is rarely worth it."""
-    data = strings.buffers()[2]
-    if data is None or not len(strings):
-        return False
-    bounds = np.frombuffer(strings.buffers()[1], dtype=np.int32)
-    written = np.frombuffer(data, dtype=np.uint8)[bounds[strings.offset] : bounds[strings.offset + len(strings)]]
-    return bool(written.min(initial=1) == 0)
+    return bool(string_bytes(strings).min(initial=1) == 0)
 
 
 def timestamp_rules() -> tuple[Rule, Rule]:
