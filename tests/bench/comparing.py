@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from confluent_kafka import KafkaException
+
 import filling
 import oracle
 from checking import check
 from filling import Log
 from goals import named
 from jobs import Job
+from millrace_common.errors import MillraceError
 from oracle import Drawn
 from process_tree import on_core
 from running import BROKER_CORE, Place, Run, run
@@ -101,11 +104,14 @@ def compare(place: Place, job: Job, systems: Sequence[System], form: Form, say: 
         per_output = oracle.events_per_session(drawn.all())
     runs = []
     for system, number in form.runs(systems, job):
-        with on_core(BROKER_CORE):
-            done = run(place, system, job, form.asked(system, job, log.records), number, per_output)
-        if form.checked and done.window is not None:
-            done = _judged(place, job, system, done, log, drawn)
-        if job.name != "lake" and not system.writes_product_schema:
+        try:
+            with on_core(BROKER_CORE):
+                done = run(place, system, job, form.asked(system, job, log.records), number, per_output)
+            if form.checked and done.window is not None:
+                done = _judged(place, job, system, done, log, drawn)
+        except (KafkaException, MillraceError) as error:  # this run's figure is lost, not everybody's
+            done = Run(job.name, system.name, number, None, f"the bench failed: {error}", (), 0, "")
+        if done.output and job.name != "lake" and not system.writes_product_schema:
             filling.delete_topics(place.stack, (done.output,))
         say(line(done))
         runs.append(done)

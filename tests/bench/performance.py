@@ -13,7 +13,8 @@ from figures import Figure, Section
 from running import Run
 from systems import System
 
-PARTS: Final[tuple[Callable[[bool, Path], Sequence[Section]], ...]] = (pipeline.measured,)
+Part = Callable[[bool, Path], Sequence[Section]]
+PARTS: Final[tuple[Part, ...]] = (pipeline.measured,)
 """What is measured besides the comparison: each is called with whether it is to be quick, and where to work."""
 
 

@@ -16,7 +16,8 @@ from millrace_local.probes import quiet_admin
 
 _TIMEOUT_SECONDS: Final = 5.0
 # The client does not call these retriable.
-_NO_COORDINATOR: Final = (
+_NO_ANSWER_YET: Final = (
+    KafkaError._TIMED_OUT,
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -29,7 +30,7 @@ Done = Callable[[], float]
 def committed(bootstrap_servers: str, group: str, topic: str) -> Iterator[Callable[[], list[int]]]:
     """Give a function that returns the offset that `group` has committed in each partition, 0 where none.
 
-    While the group's coordinator is being found, or is busy, what was last known is returned.
+    While the group's coordinator is being found, or is too busy to answer, what was last known is returned.
     """
     places = [TopicPartition(topic, index) for index in range(PARTITIONS)]
     known = [0] * PARTITIONS
@@ -39,7 +40,7 @@ def committed(bootstrap_servers: str, group: str, topic: str) -> Iterator[Callab
             try:
                 known[:] = [max(0, place.offset) for place in consumer.committed(places, timeout=_TIMEOUT_SECONDS)]
             except KafkaException as error:
-                if not error.args[0].retriable() and error.args[0].code() not in _NO_COORDINATOR:
+                if not error.args[0].retriable() and error.args[0].code() not in _NO_ANSWER_YET:
                     raise
             return list(known)
 
