@@ -90,3 +90,9 @@ def test_system_that_is_given_up_says_what_it_reached() -> None:
         "not measured in 20 s: 18,000 records were done by then, 3,789 a CPU-second; the window begins at 50,000"
     )
     assert too_slow(sample(20, 0, cpu=0.0), asked).startswith("not measured in 20 s: 0 records")
+
+
+def test_window_goes_on_while_others_have_the_core() -> None:
+    starved = [sample(float(at), max(0, at - 1) * 10, cpu=at / 20) for at in range(60)]
+    assert not over(starved[:40], ASKED)
+    assert over(starved[:47], ASKED)  # two CPU-seconds after second 5

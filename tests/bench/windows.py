@@ -115,6 +115,8 @@ def over(samples: Sequence[Sample], asked: Asked) -> bool:
     begin = begin_of(samples, asked)
     if begin is None or samples[-1].at_seconds - samples[begin].at_seconds < asked.window_seconds:
         return False
+    if samples[-1].cpu_seconds - samples[begin].cpu_seconds < _LEAST_CPU_SECONDS:  # others have had the core
+        return False
     return len(_moved(samples, begin)) >= LEAST_STEPS
 
 
