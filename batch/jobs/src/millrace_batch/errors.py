@@ -29,3 +29,7 @@ class UnknownJobError(BatchError):
 
 class ConflictError(BatchError):
     """Other writers committed in between, again and again, until the job gave up; nothing of it was committed."""
+
+
+class UnexplainedError(BatchError):
+    """Stream and batch differ and nothing that can happen explains it: one of them is wrong."""

@@ -2,49 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pyspark.sql import SparkSession
-
-from millrace_batch import metrics
+from millrace_batch import metrics, sessions
 from millrace_batch.errors import UnknownJobError
-from millrace_batch.lake import Lake
+from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
 from millrace_batch.warehouse.loading import load_day
-from millrace_batch.warehouse.settings import required_dsn
-
-
-@dataclass(frozen=True, slots=True)
-class Night:
-    """What a job is given.
-
-    Attributes:
-        day: the UTC day that it is about.
-        lake: the tables.
-        spark: gives the session; a job that needs none never asks.
-        warehouse: gives the DSN of Postgres; a job that needs none never asks.
-    """
-
-    day: date
-    lake: Lake
-    spark: Callable[[], SparkSession]
-    warehouse: Callable[[], str] = required_dsn
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a job did.
-
-    Attributes:
-        lines: for a person.
-        figures: name to number, for Prometheus; names say their unit, like `rows` or `bytes_before`.
-    """
-
-    lines: tuple[str, ...]
-    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +26,10 @@ class Job:
     run: Callable[[Night], Outcome]
 
 
+def _sessions(night: Night) -> Outcome:
+    return sessions.run(night.spark(), night.lake, sessions.Params(night.day))
+
+
 def _load_warehouse(night: Night) -> Outcome:
     loaded = load_day(night.warehouse(), DeltaLake(night.lake.uri), night.day)
     lines = tuple(f"{done.table}: {done.rows:,} rows, in place of {done.replaced_rows:,}" for done in loaded)
@@ -67,6 +37,7 @@ def _load_warehouse(night: Night) -> Outcome:
 
 
 JOBS: Final[Mapping[str, Job]] = {
+    "sessions": Job("the day's sessions again, from all events; corrections, and a cause for each", _sessions),
     "load_warehouse": Job("the day's tables into Postgres, all of them or none", _load_warehouse),
 }
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from millrace_batch import jobs
 from millrace_batch import spark as spark_sessions
 from millrace_batch.lake import Lake
+from millrace_batch.night import Night
 from millrace_common.settings import load
 from millrace_local import console, options
 from millrace_local.settings import LocalSettings
@@ -55,7 +56,7 @@ def batch(
             jars = spark_jars(load(LocalSettings), progress)
         return spark_sessions.session(jars, master, memory_mib)
 
-    night = jobs.Night(
+    night = Night(
         day=date.date(),
         lake=Lake(lake or str(work_dir / "lake")),
         spark=spark,

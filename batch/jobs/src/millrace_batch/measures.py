@@ -1,0 +1,27 @@
+"""What is counted of events, under the same names in every table."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pyspark.sql import Column
+from pyspark.sql import functions as f
+
+COUNTED: Final[Mapping[str, str]] = {
+    "page_views": "page_view",
+    "clicks": "click",
+    "searches": "search",
+    "add_to_carts": "add_to_cart",
+    "purchases": "purchase",
+}
+"""What a count is called, and of which event type it is."""
+
+
+def counts(*names: str) -> list[Column]:
+    """Return the numbers of events by type, of those in COUNTED called `names`; of all if there are none."""
+    return [f.count_if(f.col("event_type") == COUNTED[name]).alias(name) for name in names or COUNTED]
+
+
+def revenue_cents() -> Column:
+    """Return what purchase events were worth; one without an amount is worth nothing."""
+    paid = f.when(f.col("event_type") == "purchase", f.col("amount_cents"))
+    return f.coalesce(f.sum(paid), f.lit(0)).alias("revenue_cents")
