@@ -46,6 +46,20 @@ def test_what_loading_took_counts_more_than_what_writing_took() -> None:
     assert estimate.seconds({FIRST: 0}) == pytest.approx(2.0)
 
 
+def test_loading_is_reading_the_state_and_what_the_flow_does_with_it() -> None:
+    estimate = RestartEstimate()
+    estimate.begun(FIRST, 0, state(8_000))
+    estimate.fetched(1.5)
+    estimate.polled(100.0)
+    estimate.worked(100.5, 5_000)
+    assert estimate.seconds({FIRST: 0}) == pytest.approx(2.0)
+    # What was polled with the state says nothing about a record; what comes after it does.
+    assert estimate.seconds({FIRST: 100_000}) == pytest.approx(2.0 + 1.0)
+    estimate.polled(101.0)
+    estimate.worked(102.0, 5_000)
+    assert estimate.seconds({FIRST: 10_000}) == pytest.approx(2.0 + 2.0)
+
+
 def test_the_latest_measurements_count_most() -> None:
     speed = Speed(1.0)
     assert speed.per_second == 1.0
