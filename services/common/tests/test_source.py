@@ -306,6 +306,18 @@ def test_no_tick_comes_during_a_replay(bench: Bench) -> None:
     assert "tick" not in str(shape(bench.poll(after_seconds=5.0) + bench.poll(after_seconds=5.0), ticks=True))
 
 
+def test_snapshots_of_partitions_that_were_assigned_together_are_due_one_after_another(bench: Bench) -> None:
+    bench.start(FIRST, SECOND, stateful=True)
+    bench.poll()
+    due = []
+    for second in range(1, 45):
+        bench.kafka.append(FIRST, *values(1))
+        bench.kafka.append(SECOND, *values(1))
+        items = bench.poll(after_seconds=1.0)
+        due += [(second, i.span.partition.index) for i in items if isinstance(i, Polled) and i.span.snapshot_due]
+    assert due == [(12, 1), (30, 0), (42, 1)]
+
+
 def test_a_snapshot_is_due_after_its_interval_and_not_during_a_replay(bench: Bench) -> None:
     bench.kafka.append(FIRST, *values(9))
     bench.commit(FIRST, 1)

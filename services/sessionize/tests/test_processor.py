@@ -165,6 +165,17 @@ def test_open_sessions_are_published_once_an_interval_and_only_when_they_changed
     assert len(outcomes(fresh.step(tick(120_000)))) == 1
 
 
+def test_partitions_publish_one_after_another() -> None:
+    fresh = processor()
+    published = []
+    for now in range(100_000, 125_000, 1_000):
+        fresh.step(run_of(event(now), first=now))
+        published += [now] * len(outcomes(fresh.step(tick(now))))
+    # At once, then a phase of 0.236 intervals early, then each interval.
+    assert HERE.phase == pytest.approx(0.236, abs=0.001)
+    assert published == [100_000, 108_000, 118_000]
+
+
 def test_renamed_session_gets_a_tombstone_with_the_event_that_renames_it() -> None:
     fresh = processor()
     fresh.step(run_of(event(500)))

@@ -8,10 +8,12 @@ a sink makes outcomes durable. All times are epoch milliseconds, UTC.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+
+_GOLDEN: Final = 0.618034
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,6 +26,15 @@ class Partition:
     def __str__(self) -> str:
         """Return it as people write it: topic[index]."""
         return f"{self.topic}[{self.index}]"
+
+    @property
+    def phase(self) -> float:
+        """When in an interval, from 0 to 1, its turn is with what is done for each partition from time to time.
+
+        Partitions are assigned together. If all had their turn together, the process would hold all of it at once, and
+        stand still for as long as that takes. Multiples of the golden ratio lie evenly, however many there are.
+        """
+        return self.index * _GOLDEN % 1
 
 
 class RawRecord(Protocol):

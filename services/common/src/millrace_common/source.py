@@ -323,7 +323,9 @@ class _GroupPartition(bytewax.inputs.StatelessSourcePartition[SourceItem]):
 
     def _finish_replay(self, partition: Partition, cursor: _Cursor, now: float) -> Replayed:
         cursor.replaying = False
-        cursor.changed_at = cursor.snapshot_at = now
+        cursor.changed_at = now
+        if self._source.replay is not None:
+            cursor.snapshot_at = now - self._source.replay.snapshot_interval.total_seconds() * partition.phase
         cursor.next_offset = max(cursor.next_offset, cursor.muted_until)
         committed = cursor.committed
         replayed, seconds = cursor.muted_until - cursor.replay_from, now - cursor.replay_began

@@ -135,7 +135,10 @@ class SessionProcessor:
             outputs = tuple(self._close(state.close()))
             yield Outcome(span, outputs=outputs, watermark_ms=state.watermark_ms, state=state.snapshot(), sealed=True)
         if self.update_interval_ms and tick.now_ms - live.published_at_ms >= self.update_interval_ms:
-            live.published_at_ms = tick.now_ms
+            is_first = not live.published_at_ms
+            live.published_at_ms = tick.now_ms - (
+                int(self.update_interval_ms * tick.partition.phase) if is_first else 0
+            )
             while (updates := state.updates_since_last(UPDATES_PER_OUTCOME)).num_rows:
                 yield Outcome(
                     span, outputs=(_output(self.updates, updates, "session_id"),), watermark_ms=state.watermark_ms
