@@ -1,5 +1,6 @@
 """Running a stream processor: from settings to real parts, through signals, to an exit code."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -46,6 +48,10 @@ _ANSWER_SECONDS: Final = 10.0
 # A run of records is some ten thousand objects, none of them in a cycle, gone a moment later. With Python's 700 the
 # collector would go through them, and through everything that was imported, several times a run.
 _OBJECTS_PER_COLLECTION: Final = 100_000
+# Of glibc's malloc.h.
+_M_MMAP_THRESHOLD: Final = -3
+# Arrays of a state are larger; what a run of records needs for a moment is smaller, and faster kept.
+_LARGE_BLOCK_BYTES: Final = 4 * 2**20
 # Beyond the transaction timeout, after which the broker settles a dead predecessor's transaction.
 _SETTLING_SECONDS: Final = 30.0
 # With group.protocol=consumer it is the broker's to say; this is what a broker says unless told otherwise:
@@ -305,6 +311,7 @@ def _run(name: str, settings: S, build: Callable[[Parts, S], Dataflow], stopping
     try:
         flow = build(parts, settings)
         _spare_the_collector()
+        _give_memory_back()
         run_main(flow)  # type: ignore[no-untyped-call]  # Bytewax's Rust side has no types
         parts.close()
     except BaseException:
@@ -321,6 +328,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
+
+
+def _give_memory_back() -> None:
+    """Have glibc return large blocks to the system when they are freed.
+
+    Unless it is told from which size on, it raises that to the size of each block it frees, up to 32 MiB, and arrays
+    that grow leave holes behind. See mallopt(3), M_MMAP_THRESHOLD. Other C libraries have no such call.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def _first_of_ours(error: BaseException | None) -> MillraceError | None:

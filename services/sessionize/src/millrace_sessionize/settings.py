@@ -17,8 +17,9 @@ class SessionizeSettings(ServiceSettings):
     max_session_events: int = Field(default=10_000, ge=1)
     # an enriched event is larger than the raw one it was made from; the topic's max.message.bytes
     max_value_bytes: int = Field(default=4_194_304, ge=1_024)
-    # a poll brings runs of a few partitions, and half of what a run of 1,250 costs does not depend on its length
-    batch_max_records: int = Field(default=20_000, ge=1, le=1_000_000)
+    # a poll brings runs of a few partitions, and half of what a run of 1,250 costs does not depend on its length;
+    # 20,000 would be 5 % faster and take 30 MiB more
+    batch_max_records: int = Field(default=10_000, ge=1, le=1_000_000)
     idle_timeout_seconds: Seconds = 60.0
     update_interval_seconds: Seconds = 10.0
     state_horizon_seconds: PositiveSeconds | None = None
