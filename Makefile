@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+DBT := dbt/.venv
 # A uv on the PATH is used as it is; otherwise one of our own is put beside the project.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 MEMBERS := schemas services/common services/ingest services/enrich services/sessionize services/lake \
@@ -14,7 +15,7 @@ WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install lock format lint type-check test simulate torture load bench check demo up down
+.PHONY: help install dbt-install dbt-lock lock format lint type-check test simulate torture load bench check demo up down
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +32,18 @@ $(VENV)/.installed: requirements.lock $(PROJECTS) | $(UV)
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet uv==0.13.8
 
+dbt-install: $(DBT)/.installed ## Put dbt and sqlfluff into an environment of their own, dbt/.venv
+
+$(DBT)/.installed: dbt/requirements.lock | $(UV)
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' $(DBT)
+	$(UV) pip install --quiet --python $(DBT) --no-deps --require-hashes --requirement dbt/requirements.lock
+	@touch $@
+
+dbt-lock: | $(UV) ## Resolve dbt/requirements.lock again
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --override dbt/overrides.txt dbt/requirements.in \
+		--output-file dbt/requirements.lock
+
 lock: | $(UV) ## Resolve requirements.lock again, for every platform, with hashes and without hosts
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --group dev $(PROJECTS) \
@@ -41,14 +54,15 @@ format: install ## Format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lint: install ## Look for mistakes and for what is not formatted
+lint: install dbt-install ## Look for mistakes and for what is not formatted
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	cd dbt && .venv/bin/sqlfluff lint --disable-progress-bar models tests
 
 type-check: install ## Check the types, strictly
 	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests batch/jobs/src batch/tests tests)
 
-test: install ## Run every test, on a real broker and registry too
+test: install dbt-install ## Run every test, on a real broker and registry too
 	$(BIN)/pytest --ignore tests/torture
 # Two stacks side by side: under fire, one mostly waits for timeouts.
 	$(BIN)/pytest --numprocesses 2 --timeout 1200 tests/torture

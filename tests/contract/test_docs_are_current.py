@@ -29,6 +29,7 @@ PAGES: Final = sorted(
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("services/*/README.md"),
         *ROOT.glob("infra/*/README.md"),
+        *ROOT.glob("dbt/*.md"),
     ]
 )
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
@@ -46,7 +47,7 @@ OTHER_NAMES: Final = {
     "TRANSACTIONAL_ID",
     "WORK_DIR",
 }
-PACKAGES: Final = re.compile(r"millrace_(common|schemas|local|ingest|enrich|sessionize|lake|generator)$")
+PACKAGES: Final = re.compile(r"millrace_(batch|common|schemas|local|ingest|enrich|sessionize|lake|generator)$")
 
 
 def named(page: Path) -> str:

@@ -150,7 +150,9 @@ class Shop:
         return {
             "daily_active_users": len({row["user_id"] for row in current}),
             "sessions": len(current),
-            "orders": sum(order["placed_date"] == day for order in self.orders().values()),
+            "orders": sum(
+                order["placed_date"] == day and order["status"] != "cancelled" for order in self.orders().values()
+            ),
             "revenue_cents": sum(row["revenue_cents"] for row in current),
             "events": sum(row["event_count"] for row in current),
             "conversion_rate": sum(row["has_conversion"] for row in current) / len(current),

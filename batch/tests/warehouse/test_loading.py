@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 
 from lake_days import schema_of, write_day
 from millrace_batch.errors import EmptyInputError, MissingTableError
-from millrace_batch.warehouse.errors import TableChangedError, WarehouseUnavailableError
+from millrace_batch.warehouse.errors import TableChangedError, WarehouseError, WarehouseUnavailableError
 from millrace_batch.warehouse.lake import DeltaLake, Partition
 from millrace_batch.warehouse.loading import load_day
 from millrace_batch.warehouse.tables import TABLES, WarehouseTable
@@ -203,3 +203,10 @@ def test_error_does_not_tell_the_password(tmp_path: Path) -> None:
     with pytest.raises(WarehouseUnavailableError) as caught:
         load_day(dsn, DeltaLake(str(tmp_path)), FIRST)
     assert "sesame" not in str(caught.value)
+
+
+def test_value_that_postgres_cannot_hold_is_an_error_of_the_load(dsn: str, tmp_path: Path, made: Shop) -> None:
+    made.sessions[FIRST].append(session("nul", at(FIRST, 5), "a\0b"))
+    made.write(tmp_path, [FIRST])
+    with pytest.raises(WarehouseError, match="cannot hold a value of 2026-03-07"):
+        load_day(dsn, DeltaLake(str(tmp_path)), FIRST)

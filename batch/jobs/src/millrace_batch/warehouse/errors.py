@@ -8,7 +8,7 @@ class WarehouseError(BatchError):
 
 
 class WarehouseUnavailableError(WarehouseError):
-    """Postgres does not answer, or cut the connection; the day in it is the old one, and another try may do."""
+    """Postgres does not answer, or cut the connection; no day in it is half, and another try may do."""
 
 
 class TableChangedError(WarehouseError):

@@ -18,7 +18,7 @@ from millrace_batch.errors import EmptyInputError, MissingTableError
 from millrace_batch.warehouse import ddl
 from millrace_batch.warehouse.columns import as_csv, postgres_type
 from millrace_batch.warehouse.ddl import Connection, qualified
-from millrace_batch.warehouse.errors import WarehouseUnavailableError
+from millrace_batch.warehouse.errors import WarehouseError, WarehouseUnavailableError
 from millrace_batch.warehouse.lake import Source
 from millrace_batch.warehouse.tables import TABLES, WarehouseTable
 
@@ -51,15 +51,19 @@ def load_day(dsn: str, source: Source, day: date) -> tuple[Loaded, ...]:
         MissingTableError: the lake lacks a table that every day has.
         EmptyInputError: such a table has no row of the day.
         TableChangedError: a column's type differs; nothing was loaded.
-        WarehouseUnavailableError: Postgres does not answer, or cut the connection; nothing was loaded.
+        WarehouseUnavailableError: Postgres does not answer, or cut the connection: all was loaded, or nothing.
+        WarehouseError: Postgres cannot hold a value; nothing was loaded.
     """
     try:
         with psycopg.connect(dsn, connect_timeout=_CONNECT_SECONDS, application_name="load_warehouse") as connection:
             # What psycopg.connect opens, it commits at the end, or rolls back on an error.
             return _load(connection, source, day)
     except psycopg.OperationalError as error:
-        message = f"the warehouse does not answer, {day} in it is unchanged: {error}"
+        message = f"the warehouse does not answer. {day} in it is whole, the old one or the new: load it again. {error}"
         raise WarehouseUnavailableError(message) from error
+    except psycopg.DataError as error:
+        message = f"Postgres cannot hold a value of {day}, nothing was loaded: {error}"
+        raise WarehouseError(message) from error
 
 
 def _load(connection: Connection, source: Source, day: date) -> tuple[Loaded, ...]:
