@@ -62,9 +62,24 @@ def test_server_keeps_its_data_and_is_taken_for_nobody_else(folder: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
-def test_closed_folder_is_named_and_not_opened(folder: Path) -> None:
+def test_server_gets_through_a_closed_folder_and_does_not_open_it(folder: Path) -> None:
     closed = folder.parent / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(PostgresError, match="closed is closed to it"):
+    server = Postgres(closed / "warehouse", FAST)
+    try:
+        with psycopg.connect(server.start()) as connection:
+            assert connection.execute("select 1").fetchall() == [(1,)]
+        assert psutil.Process(_postmaster_pid(server.folder)).uids().effective != 0
+    finally:
+        server.stop()
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+def test_closed_folder_is_named_where_it_cannot_be_passed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = folder.parent / "shut"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(PostgresError, match="shut is closed to it"):
         Postgres(closed / "warehouse").start()
     assert closed.stat().st_mode & 0o777 == 0o700

@@ -7,6 +7,7 @@ two work directories never meet. It outlives the command that started it; `stop`
 import hashlib
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -41,10 +42,17 @@ class PostgresError(LocalStackError):
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """As whom the server runs, where that is not the caller."""
+    """As whom the server runs, where that is not the caller.
+
+    Attributes:
+        uid: its user.
+        gid: its group.
+        passes_closed_folders: a folder on the way to the data or the programs is closed to it.
+    """
 
     uid: int
     gid: int
+    passes_closed_folders: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Postgres:
         """
         if self._postmaster() is not None:
             return self.dsn
-        account = _account()
+        account = self._account()
         self._make_folders(account)
         if not (self._data / "PG_VERSION").exists():
             self._initialise(account)
@@ -114,6 +122,25 @@ class Postgres:
             message = f"Postgres in {self.folder} (process {postmaster.pid}) does not end; its log: {self._log}"
             raise PostgresError(message) from error
 
+    def _account(self) -> _Account | None:
+        """Return as whom the server is to run; None: as the caller.
+
+        Raises:
+            PostgresError: the caller is root, and the system has nobody else, or nobody who could get at the data.
+        """
+        if os.geteuid() != 0:
+            return None
+        user = _user_instead_of_root()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        closed = _closed_folder(self._data) or _closed_folder(_program("postgres"))
+        if closed is not None and not _can_pass():
+            message = (
+                f"as root, Postgres runs as {user.pw_name}, and {closed} is closed to it: put the work directory and "
+                "the checkout elsewhere, open the folder (chmod o+x), or run this as a user that is not root"
+            )
+            raise PostgresError(message)
+        return _Account(user.pw_uid, user.pw_gid, closed is not None)
+
     @property
     def _data(self) -> Path:
         return self.folder.absolute() / "data"
@@ -146,9 +173,6 @@ class Postgres:
             self._hand_over(path, account)
         self._log.touch()
         self._hand_over(self._log, account)
-        if account is not None:
-            _require_way(self._data, "the work directory")
-            _require_way(_program("postgres"), "the Postgres binaries")
 
     def _hand_over(self, path: Path, account: _Account | None) -> None:
         owner = os.geteuid() if account is None else account.uid
@@ -185,6 +209,11 @@ class Postgres:
         self, account: _Account | None, *argv: str | Path, timeout_seconds: float
     ) -> "subprocess.CompletedProcess[str]":
         """Run one of the wheel's programs; its output goes through a file: the server would keep a pipe open."""
+        as_account: dict[str, Any] = {}
+        if account is not None and account.passes_closed_folders:
+            argv = (*_passing(account.uid, account.gid), *argv)
+        elif account is not None:
+            as_account = {"user": account.uid, "group": account.gid, "extra_groups": []}
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             done = subprocess.run(  # noqa: S603
                 [str(part) for part in argv],
@@ -193,11 +222,9 @@ class Postgres:
                 stderr=subprocess.STDOUT,
                 cwd="/",  # the caller's may be closed to the server's user
                 env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-                user=None if account is None else account.uid,
-                group=None if account is None else account.gid,
-                extra_groups=None if account is None else [],
                 timeout=timeout_seconds,
                 check=False,
+                **as_account,
             )
             output.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, output.read())
@@ -221,34 +248,30 @@ def _program(name: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / _INSTALLED / "bin" / name
 
 
-def _account() -> _Account | None:
-    """Return as whom the server is to run; None: as the caller.
-
-    Raises:
-        PostgresError: the caller is root, and the system has nobody else.
-    """
-    if os.geteuid() != 0:
-        return None
+def _user_instead_of_root() -> pwd.struct_passwd:
     for name in _USERS_INSTEAD_OF_ROOT:
         try:
-            found = pwd.getpwnam(name)
+            return pwd.getpwnam(name)
         except KeyError:
             continue
-        return _Account(found.pw_uid, found.pw_gid)
     message = f"Postgres does not run as root, and there is no user {' or '.join(_USERS_INSTEAD_OF_ROOT)}"
     raise PostgresError(message)
 
 
-def _require_way(path: Path, what: str) -> None:
-    """See that another user can get to `path`.
+def _closed_folder(path: Path) -> Path | None:
+    """Return the first folder on the way to `path` that others cannot enter."""
+    return next((folder for folder in path.parents if not folder.stat().st_mode & stat.S_IXOTH), None)
 
-    Raises:
-        PostgresError: a folder on the way is closed; opening it is the caller's decision, not ours.
-    """
-    for folder in path.parents:
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            message = (
-                f"as root, Postgres runs as another user, and {folder} is closed to it: put {what} elsewhere, open the "
-                "folder (chmod o+x), or run this as a user that is not root"
-            )
-            raise PostgresError(message)
+
+def _passing(uid: int, gid: int) -> tuple[str, ...]:
+    """Return what runs a program as somebody else who may pass closed folders, as root's home is: by one capability."""
+    drop = (f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    return ("setpriv", *drop, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+
+
+def _can_pass() -> bool:
+    """Whether this system has setpriv, and this root the capability: a container's often has not."""
+    if shutil.which("setpriv") is None:
+        return False
+    tried = subprocess.run([*_passing(0, 0), "true"], capture_output=True, check=False)  # noqa: S603
+    return tried.returncode == 0
