@@ -19,6 +19,7 @@ from millrace_batch.errors import CompilerError
 # URI scheme to the class that commits to tables on it.
 CLASSES: Final = {
     "file": "io.millrace.batch.LinkLogStore",
+    "s3a": "io.millrace.batch.ConditionalLogStore",
 }
 # Spark 4 runs on Java 17; what a newer compiler makes runs there too.
 _RELEASE: Final = "17"

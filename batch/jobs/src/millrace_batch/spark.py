@@ -24,6 +24,17 @@ _ALWAYS: Final = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
+    # As the stream writes them: smaller than snappy, and times that every reader finds statistics of.
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # A VACUUM that removes nothing makes no version, and a commit no second file that only Spark reads.
+    "spark.databricks.delta.vacuum.logging.enabled": "false",
+    "spark.databricks.delta.writeChecksumFile.enabled": "false",
+    # Delta's own limit is ten million: beside a fast writer a job would never end. See conflicts.py.
+    "spark.databricks.delta.maxCommitAttempts": "50",
+    # Hadoop would put a checksum file beside each file, and find it wrong when delta-rs has written that file anew.
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
     # Features that delta-rs cannot append to, or polars and DuckDB cannot read, should a default ever change.
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     "spark.databricks.delta.properties.defaults.enableRowTracking": "false",

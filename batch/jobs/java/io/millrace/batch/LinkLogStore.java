@@ -40,7 +40,7 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
     // Neither engine lists a name that begins with a dot; a killed process leaves it behind, and no reader minds.
     java.nio.file.Path whole = target.resolveSibling("." + target.getFileName() + "." + UUID.randomUUID() + ".tmp");
     try {
-      LogLines.write(Files.newOutputStream(whole, StandardOpenOption.CREATE_NEW), actions);
+      Files.write(whole, LogLines.text(actions), StandardOpenOption.CREATE_NEW);
       sync(whole, StandardOpenOption.WRITE);
       if (overwrite) {
         Files.move(whole, target, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);

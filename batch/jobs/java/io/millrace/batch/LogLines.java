@@ -1,9 +1,6 @@
 package io.millrace.batch;
 
-import java.io.BufferedWriter;
-import java.io.IOException;
-import java.io.OutputStream;
-import java.io.OutputStreamWriter;
+import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
 
@@ -12,13 +9,12 @@ final class LogLines {
 
   private LogLines() {}
 
-  /** Writes the lines and closes the stream. */
-  static void write(OutputStream stream, Iterator<String> actions) throws IOException {
-    try (BufferedWriter writer = new BufferedWriter(new OutputStreamWriter(stream, StandardCharsets.UTF_8))) {
-      while (actions.hasNext()) {
-        writer.write(actions.next());
-        writer.write('\n');
-      }
+  static byte[] text(Iterator<String> actions) {
+    ByteArrayOutputStream text = new ByteArrayOutputStream();
+    while (actions.hasNext()) {
+      text.writeBytes(actions.next().getBytes(StandardCharsets.UTF_8));
+      text.write('\n');
     }
+    return text.toByteArray();
   }
 }
