@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from millrace_batch import metrics, sessions
+from millrace_batch import compact, metrics, sessions
 from millrace_batch.errors import UnknownJobError
 from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
@@ -26,6 +26,10 @@ class Job:
     run: Callable[[Night], Outcome]
 
 
+def _compact(night: Night) -> Outcome:
+    return compact.run(night.spark(), night.lake, compact.Params(night.day))
+
+
 def _sessions(night: Night) -> Outcome:
     return sessions.run(night.spark(), night.lake, sessions.Params(night.day))
 
@@ -37,6 +41,7 @@ def _load_warehouse(night: Night) -> Outcome:
 
 
 JOBS: Final[Mapping[str, Job]] = {
+    "compact": Job("few large files for the days that are over; old files and old log away", _compact),
     "sessions": Job("the day's sessions again, from all events; corrections, and a cause for each", _sessions),
     "load_warehouse": Job("the day's tables into Postgres, all of them or none", _load_warehouse),
 }

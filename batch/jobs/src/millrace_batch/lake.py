@@ -1,10 +1,12 @@
 """Where the tables are, and reading them without guessing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+from deltalake import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -23,9 +25,11 @@ class Lake:
 
     Attributes:
         uri: a path or an object store's address, as in lake's `LAKE_URI`.
+        storage_options: for delta-rs, as in lake's `LAKE_STORAGE_OPTIONS`; Spark has settings of its own.
     """
 
     uri: str
+    storage_options: Mapping[str, str] = field(default_factory=dict)
 
     def table_uri(self, table: str) -> str:
         """Return the address of one table as Spark wants it: a path is absolute, s3:// is s3a://."""
@@ -39,6 +43,14 @@ class Lake:
     def sql_name(self, table: str) -> str:
         """Return how SQL names one table."""
         return f"delta.`{self.table_uri(table)}`"
+
+    def delta_rs(self, table: str) -> DeltaTable:
+        """Return a table as the stream's engine sees it, at its newest version.
+
+        Raises:
+            deltalake.exceptions.TableNotFoundError: it is not in the lake.
+        """
+        return DeltaTable(self.table_uri(table), storage_options=dict(self.storage_options))
 
     def has(self, spark: SparkSession, table: str) -> bool:
         """Say whether the table is there."""
