@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from millrace_batch import compact, metrics, sessions
+from millrace_batch import (
+    compact,
+    daily_metrics,
+    metrics,
+    recommendation_features,
+    sessions,
+    user_features,
+    user_segments,
+)
 from millrace_batch.errors import UnknownJobError
 from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
@@ -34,6 +42,22 @@ def _sessions(night: Night) -> Outcome:
     return sessions.run(night.spark(), night.lake, sessions.Params(night.day))
 
 
+def _daily_metrics(night: Night) -> Outcome:
+    return daily_metrics.run(night.spark(), night.lake, daily_metrics.Params(night.day))
+
+
+def _user_segments(night: Night) -> Outcome:
+    return user_segments.run(night.spark(), night.lake, user_segments.Params(night.day))
+
+
+def _user_features(night: Night) -> Outcome:
+    return user_features.run(night.spark(), night.lake, user_features.Params(night.day))
+
+
+def _recommendation_features(night: Night) -> Outcome:
+    return recommendation_features.run(night.spark(), night.lake, recommendation_features.Params(night.day))
+
+
 def _load_warehouse(night: Night) -> Outcome:
     loaded = load_day(night.warehouse(), DeltaLake(night.lake.uri), night.day)
     lines = tuple(f"{done.table}: {done.rows:,} rows, in place of {done.replaced_rows:,}" for done in loaded)
@@ -43,6 +67,12 @@ def _load_warehouse(night: Night) -> Outcome:
 JOBS: Final[Mapping[str, Job]] = {
     "compact": Job("few large files for the days that are over; old files and old log away", _compact),
     "sessions": Job("the day's sessions again, from all events; corrections, and a cause for each", _sessions),
+    "daily_metrics": Job("the day by user, by product, by device and country, and in one row", _daily_metrics),
+    "user_segments": Job("users by recency, frequency and money of 30 days", _user_segments),
+    "user_features": Job("what models are told of a user at the end of the day", _user_features),
+    "recommendation_features": Job(
+        "how near users are to products, and what is bought together", _recommendation_features
+    ),
     "load_warehouse": Job("the day's tables into Postgres, all of them or none", _load_warehouse),
 }
 

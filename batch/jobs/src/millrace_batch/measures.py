@@ -25,3 +25,8 @@ def revenue_cents() -> Column:
     """Return what purchase events were worth; one without an amount is worth nothing."""
     paid = f.when(f.col("event_type") == "purchase", f.col("amount_cents"))
     return f.coalesce(f.sum(paid), f.lit(0)).alias("revenue_cents")
+
+
+def ratio(part: Column, whole: Column) -> Column:
+    """Return a quotient as a double; null if `whole` is 0."""
+    return part.cast("double") / f.nullif(whole, f.lit(0)).cast("double")

@@ -1,6 +1,6 @@
 """Writing so that a second run changes nothing: not a row, and not the table's version either."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date
 from typing import Final
@@ -10,6 +10,7 @@ from pyspark.sql import functions as f
 
 from millrace_batch import conflicts
 from millrace_batch.lake import Lake
+from millrace_batch.night import Outcome
 
 _NEW_ROWS: Final = "millrace_new_rows"
 
@@ -19,6 +20,19 @@ def keep(kept: ExitStack, frame: DataFrame) -> DataFrame:
     held = frame.persist()
     kept.callback(held.unpersist)
     return held
+
+
+def replace_days(spark: SparkSession, lake: Lake, column: str, day: date, tables: Mapping[str, DataFrame]) -> Outcome:
+    """Do `replace_day` for each of `tables`, in order; a second run finishes what a killed one left."""
+    lines, figures = [], {}
+    for table, frame in tables.items():
+        with ExitStack() as kept:
+            rows = keep(kept, frame)
+            count = rows.count()
+            written = replace_day(spark, lake, table, column, day, rows)
+        lines.append(f"{table}: {count} rows of {day}" + ("" if written else ", as they were"))
+        figures[f"{table}_rows"] = count
+    return Outcome(tuple(lines), figures)
 
 
 def replace_day(spark: SparkSession, lake: Lake, table: str, column: str, day: date, rows: DataFrame) -> bool:
