@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from random import Random
@@ -29,6 +29,7 @@ LONGER: Final = SessionRules(max_duration_ms=150 * MINUTE_MS, max_events=14)
 IN_TIME_MS: Final = (0, 1, 2 * MINUTE_MS)
 OUT_OF_ORDER_MS: Final = (0, 1, 4 * MINUTE_MS, 40 * MINUTE_MS)
 LATE_MS: Final = (0, 1, 1, 4 * MINUTE_MS, 4 * MINUTE_MS, 120 * MINUTE_MS)
+SETTLING_MS: Final = 7 * MINUTE_MS
 
 
 def test_rules_are_the_streams() -> None:
@@ -76,47 +77,54 @@ def test_after_the_batch_nothing_differs_from_the_truth(spark: SparkSession, lak
 
 
 def test_each_difference_has_its_cause(spark: SparkSession, lake: Lake, stream_table: Open) -> None:
-    """One key a cause; keys that differ by nothing stand beside them."""
+    """One key a cause; keys that are as they should be stand beside them."""
     random = Random(3)
-    at = [START_MS + minute * MINUTE_MS for minute in (0, 10, 20)]
+    at = [START_MS + minute * MINUTE_MS for minute in (0, 25, 50)]
+    newest_ms = START_MS + 300 * MINUTE_MS
+    # The last moment at which a session is certainly over.
+    over_ms = newest_ms - SessionRules().allowed_lateness_ms - SETTLING_MS - SessionRules().gap_ms
 
-    def visit(key: str) -> list[Row]:
-        return [
-            one_event(number, ms, key, ms + 500, random) | {"event_id": f"{key}-{number}"}
-            for number, ms in enumerate(at)
-        ]
+    def visit(key: str, times_ms: Iterable[int] = at) -> list[Row]:
+        events = [one_event(number, ms, key, ms + 500, random) for number, ms in enumerate(times_ms)]
+        return [one | {"event_id": f"{key}-{number}"} for number, one in enumerate(events)]
 
-    fine, late, twice, lost, wrong = (visit(key) for key in ("fine", "late", "twice", "lost", "wrong"))
-    end = [one_event(9, START_MS + 300 * MINUTE_MS, "end", START_MS + 300 * MINUTE_MS, random)]
-    again = [twice[2] | {"received_at": twice[2]["received_at"] + timedelta(minutes=90)}]
-    on_time = [*fine, *late[:2], *twice, *again, *lost, *wrong, *end]
-    sessions = true_rows(on_time, in_stream(SessionRules()))
+    fine, late, twice, lost, wrong, joined = (visit(k) for k in ("fine", "late", "twice", "lost", "wrong", "joined"))
+    again = twice[2] | {"received_at": twice[2]["received_at"] + timedelta(minutes=90)}
+    # Two events of one time, received in one batch: the stream knew which came first.
+    tied = [one | {"page": page} for one, page in zip(visit("tied", at[:1] * 2), ("/x", "/y"), strict=True)]
+    others = [*visit("open", [over_ms]), *visit("over", [over_ms - 1]), *visit("end", [newest_ms])]
+    streamed = [*fine, *late[:2], *twice, again, *lost, *wrong, joined[0], joined[2], *reversed(tied), *others]
     sessions = [
-        row | ({"exit_page": "/elsewhere"} if row["client_session_id"] == "wrong" else {}) | {"revision": 1}
-        for row in sessions
-        if row["client_session_id"] not in {"lost", "end"}
+        row | {"revision": 1} | ({"exit_page": "/elsewhere"} if row["client_session_id"] == "wrong" else {})
+        for row in true_rows(streamed, in_stream(SessionRules()))
+        if row["client_session_id"] not in {"lost", "open", "over", "end"}
     ]
-    watermark = {"watermark": end[0]["event_time"], "lateness_ms": 1}
-    write(stream_table, events=[*on_time, late[2]], late_events=[late[2] | watermark], sessions=sessions)
+    too_late = [one | {"watermark": others[-1]["event_time"], "lateness_ms": 1} for one in (late[2], joined[1])]
+    write(stream_table, events=[*streamed, late[2], joined[1]], late_events=too_late, sessions=sessions)
 
     with pytest.raises(UnexplainedError, match="1 sessions of .* same counts, other fields"):
-        run(spark, lake, Params(DAY))
+        run(spark, lake, Params(DAY, settling=timedelta(milliseconds=SETTLING_MS)))
 
-    found = {row["client_session_id"]: row for row in lake.read(spark, "reconciliation").collect()}
-    causes = {key: row["cause"] for key, row in found.items()}
-    # The session of `end` may be open still: it is not judged.
-    assert causes == {"late": "late", "twice": "duplicate", "lost": "missing", "wrong": "unexplained"}
-    assert {key: row["batch_revision"] for key, row in found.items()} == {
-        "late": 2,
-        "twice": 2,
-        "lost": 2,
-        "wrong": None,
+    found = {row["session_id"]: row for row in lake.read(spark, "reconciliation").collect()}
+    keys = ("late", "twice", "lost", "wrong", "joined")
+    assert {name: row["cause"] for name, row in found.items()} == {
+        **{
+            f"{key}-{at[0]}": cause
+            for key, cause in zip(keys, ("late", "duplicate", "missing", "unexplained", "late"), strict=True)
+        },
+        f"joined-{at[2]}": "late",
+        f"over-{over_ms - 1}": "missing",
     }
-    assert found["late"]["detail"] == "1 late"
-    assert (found["twice"]["stream_event_count"], found["twice"]["batch_event_count"]) == (4, 3)
-    assert found["lost"]["stream_revision"] is None
-    revisions = Counter(row["client_session_id"] for row in lake.read(spark, "sessions").collect())
-    assert revisions == {"fine": 1, "late": 2, "twice": 2, "lost": 1, "wrong": 1}
+    first = {key: found[f"{key}-{at[0]}"] for key in keys}
+    assert [first[key]["batch_revision"] for key in keys] == [2, 2, 2, None, 2]
+    assert first["late"]["detail"] == "1 late"
+    assert (first["twice"]["stream_event_count"], first["twice"]["batch_event_count"]) == (4, 3)
+    assert (first["lost"]["stream_revision"], first["lost"]["batch_event_count"]) == (None, 3)
+    rows = {(row["session_id"], row["revision"]): row for row in lake.read(spark, "sessions").collect()}
+    assert len(rows) == len(sessions) + len(found) - 1
+    gone = rows[f"joined-{at[2]}", 2]
+    assert (gone["closed_by"], gone["event_count"], gone["revenue_cents"]) == ("replaced", 0, 0)
+    assert rows[f"joined-{at[0]}", 2]["event_count"] == 3
 
 
 def test_a_day_without_events_is_refused(spark: SparkSession, lake: Lake, stream_table: Open) -> None:
