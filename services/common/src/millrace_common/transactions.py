@@ -13,9 +13,11 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final, Protocol
 
+import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from millrace_common import failpoints, metrics
+from millrace_common.batches import batches_of
 from millrace_common.errors import FatalError, FencedError
 from millrace_common.failpoints import Failpoint
 from millrace_common.records import Output
@@ -138,6 +140,7 @@ class TransactionalProducer:
         self._make_producer = make_producer
         self._stopping = stopping
         self._producer, self._caller = self._take_over()
+        self._batches = batches_of(self._producer, instance)
 
     def begin(self) -> None:
         """Begin a transaction.
@@ -155,22 +158,19 @@ class TransactionalProducer:
             AbandonedError: they cannot be produced.
             FencedError: another process has taken over.
         """
-        messages: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(output.keys, output.values, strict=True)
-        ]
+        keys, values = output.keys, output.values
         deadline = self._clock() + CALL_SECONDS
         failpoints.reach(Failpoint.PRODUCE_BEFORE)
-        while self._producer.produce_batch(output.topic, messages, partition=partition) < len(messages):
-            left = [message for message in messages if "_error" in message]
-            problem: KafkaError = left[0]["_error"]
+        while (codes := self._batches.produce(output.topic, keys, values, partition)).any():
+            refused = np.flatnonzero(codes)
+            queued = int(refused[0])
+            problem = KafkaError(int(codes[queued]))
             # What was queued must be a prefix, or the order would change.
-            if problem.code() != KafkaError._QUEUE_FULL or left != messages[len(messages) - len(left) :]:
+            if problem.code() != KafkaError._QUEUE_FULL or len(refused) < len(codes) - queued:
                 self.abort(f"produce failed: {problem.name()}")
             if self._clock() > deadline:
                 self.abort("produce failed: the queue stayed full")
-            for message in left:
-                del message["_error"]
-            messages = left
+            keys, values = keys[queued:], values[queued:]
             self._producer.poll(0.01)
         failpoints.reach(Failpoint.PRODUCE_AFTER)
 
@@ -239,6 +239,7 @@ class TransactionalProducer:
         self._caller.end()
         abandoned = self._producer
         self._producer, self._caller = self._take_over()
+        self._batches = batches_of(self._producer, self._instance)
         abandoned.purge()
         message = f"outcome unknown: {error.name()}"
         raise AbandonedError(message)
