@@ -85,7 +85,7 @@ load: install ## Send a rush, and a history beside live traffic, and write docs/
 
 check: lint type-check ## Everything but the tests
 
-demo: install ## Start everything, send traffic, check the books, show the result
+demo: install dbt-install ## Start everything, send traffic, check the books, run the night, show the result
 	$(BIN)/millrace demo --work-dir $(WORK_DIR)
 
 up: install ## Start the local stack and leave it running

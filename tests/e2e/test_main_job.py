@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from millrace_local.supervision import ProcessState
 pytestmark = pytest.mark.e2e
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "rees46-2019-10-01.csv"
+DBT_PROJECT = Path(__file__).parents[2] / "dbt"
 TIMEOUT_SECONDS = 480
 SERVICES = ("ingest", "enrich", "sessionize", "lake")
 FAULTS = ("--duplicates=0.05", "--malformed=0.01", "--invalid=0.01", "--late=0.01", "--out-of-order=120s")
@@ -44,17 +46,22 @@ class Demo:
         return pl.read_delta(str(self.work_dir / "lake" / name))
 
 
-def demo_command(work_dir: Path, *arguments: str) -> list[str]:
+def demo_command(work_dir: Path, *arguments: str, night: bool = False) -> list[str]:
     report = work_dir.with_suffix(".json")
     return [
         *(sys.executable, "-m", "millrace_local", "demo"),
         *("--ports", "auto", "--work-dir", str(work_dir), "--report", str(report), *arguments),
+        *(("--dbt-project", str(DBT_PROJECT)) if night else ("--skip-batch",)),
     ]
 
 
-def run_demo(work_dir: Path, *arguments: str) -> Demo:
+def run_demo(work_dir: Path, *arguments: str, night: bool = False) -> Demo:
     done = subprocess.run(
-        demo_command(work_dir, *arguments), capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        demo_command(work_dir, *arguments, night=night),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return finished(work_dir)
@@ -91,14 +98,15 @@ def processes_of(folder: Path) -> Sequence[psutil.Process]:
     return found
 
 
-def test_sessions_of_the_real_sample_equal_a_plain_reading(sample: Path, tmp_path: Path) -> None:
-    demo = run_demo(tmp_path / "demo", "--events", str(sample))
+def test_sessions_and_marts_of_the_real_sample_equal_a_plain_reading(sample: Path, tmp_path: Path) -> None:
+    demo = run_demo(tmp_path / "demo", "--events", str(sample), night=True)
     rows = [row for row in read_file(sample) if usable(row)]
     check_sample(demo, rows)
     assert demo.report["duplicates"] == 0
     assert demo.report["rejects"] == {}
     assert demo.report["balanced"] is True
     assert demo.report["in_flight"] == 0
+    check_marts(demo.report["night"], rows)
 
 
 def test_shuffling_and_sending_twice_change_nothing(sample: Path, tmp_path: Path) -> None:
@@ -154,6 +162,22 @@ def check_sample(demo: Demo, rows: list[dict[str, str]]) -> None:
     columns = ("client_session_id", "started_at", "ended_at", "event_count", "page_views", "add_to_carts")
     found = Counter(demo.table("sessions").select(*columns, "purchases", "unique_products", "revenue_cents").rows())
     assert found == expected
+
+
+def check_marts(night: dict[str, Any], rows: list[dict[str, str]]) -> None:
+    sessions = read_sessions(rows)
+    purchases = [row for row in rows if row["event_type"] == "purchase"]
+    assert night["marts"] == {
+        "2019-10-01": {
+            "sessions": len(sessions),
+            "converted_sessions": sum(session.purchases > 0 for session in sessions),
+            "revenue_cents": sum(int(Decimal(row["price"]) * 100) for row in purchases),
+            # a client session that buys several things in one second makes one order
+            "orders": len({(row["user_session"], row["event_time"]) for row in purchases}),
+            "daily_active_users": len({row["user_id"] for row in rows}),
+        }
+    }
+    assert night["agrees"]
 
 
 def check_truth(demo: Demo, truth_file: Path) -> None:

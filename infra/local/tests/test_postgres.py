@@ -9,7 +9,10 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from millrace_local.cli import app
+from millrace_local.errors import LocalStackError
 from millrace_local.postgres import Postgres, PostgresError
 
 pytestmark = pytest.mark.warehouse
@@ -59,6 +62,17 @@ def test_server_keeps_its_data_and_is_taken_for_nobody_else(folder: Path) -> Non
         stranger.wait()
     server.stop()
     assert not server.running
+
+
+def test_query_starts_the_server_for_itself_and_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MILLRACE_WAREHOUSE_DSN", raising=False)
+    command = ["warehouse", "query", "--work-dir", str(folder.parent)]
+    told = CliRunner().invoke(app, [*command, "select 40 + 2 as answer, null as nothing"])
+    assert (told.exit_code, told.output.split()) == (0, ["answer", "nothing", "42"]), told.output
+    refused = CliRunner().invoke(app, [*command, "create table made_by_a_query ()"])
+    assert isinstance(refused.exception, LocalStackError)
+    assert "read-only" in str(refused.exception)
+    assert not Postgres(folder).running
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")

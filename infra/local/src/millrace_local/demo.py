@@ -1,4 +1,4 @@
-"""The whole main job once, from nothing: stack, traffic, every record in the lake, every session closed, the books."""
+"""The whole main job once, from nothing: stack, traffic, every record in the lake, the books, the night."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,8 @@ from millrace_generator.schedule import Rate
 from millrace_generator.sender import Clock
 from millrace_generator.truth import truth_file
 from millrace_lake.history import row_count
-from millrace_local import artifacts, starting
+from millrace_local import artifacts, postgres, starting
+from millrace_local import night as nights
 from millrace_local import stack as stacks
 from millrace_local.audit import audit
 from millrace_local.draining import close_sessions, wait_until_through, without_idle_advance
@@ -40,6 +41,7 @@ class DemoOptions:
         history: the traffic is older than ingest accepts; its check of an event's age is switched off.
         truth: where the generator writes what it knows; None: nowhere.
         keep_up: leave the stack running.
+        night: what the night needs; None: leave the night out.
     """
 
     stack: StackSettings
@@ -48,6 +50,7 @@ class DemoOptions:
     history: bool
     truth: Path | None = None
     keep_up: bool = False
+    night: nights.Tools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +67,27 @@ def run(options: DemoOptions, watchers: Watchers) -> Report:
     """Run the demo and return what its page shows. Unless kept up, everything it started has ended when this returns.
 
     Raises:
-        MillraceError: a part does not come up, traffic cannot be sent, or records get stuck; it says which.
+        MillraceError: a part does not come up, traffic cannot be sent, records get stuck, or a job of the night fails;
+            it says which.
     """
     began = time.monotonic()
     begin(options.stack.work_dir, watchers.say)
     with _stack(options, watchers) as stack:
-        if options.history:
-            watchers.say("this is history: ingest's check of an event's age is off")
-        watchers.say(f"sending {options.plan.title}")
-        sent = _send(options, watchers, stack)
-        watchers.say(f"sent {sent.records:,} records; waiting until all are through")
-        wait_until_through(stack, stack.services())
-        watchers.say("closing the sessions that are still open")
-        close_sessions(stack, "sessionize")
-        wait_until_through(stack, stack.services())
-        watchers.say("checking the books")
-        report = _report(options, stack, sent, began)
+        report = _stream(options, watchers, stack)
         if options.keep_up:
             # As `millrace up` runs them: whoever goes on sends live traffic.
             stack.set_services(SERVICES)
             stack.wait_ready()
+        else:
+            watchers.say("stopping")
+            stack.stop()
+        if options.night is not None and not report.verdict.balanced:
+            watchers.say("the books do not balance: no night on what is wrong already")
+        elif options.night is not None:
+            report = replace(report, night=nights.run(stack.work_dir, options.night, watchers.say))
+        if options.keep_up:
             stack.release()
-        return report
+    return replace(report, elapsed_seconds=time.monotonic() - began)
 
 
 def services(history: bool) -> tuple[Service, ...]:
@@ -114,6 +116,7 @@ def begin(work_dir: Path, say: Say) -> None:
     if running is not None:
         say(f"stopping the demo that was left running in {work_dir}")
         running.stop()
+    postgres.of_work_dir(work_dir).stop()
     if stacks.holds_data(work_dir):
         stacks.purge(work_dir)
         say(f"starting clean: removed what the last run left in {work_dir}")
@@ -135,9 +138,22 @@ def _stack(options: DemoOptions, watchers: Watchers) -> Iterator[Stack]:
         watchers.say("stopping")
         stack.stop()
         raise
-    if not options.keep_up:
-        watchers.say("stopping")
-        stack.stop()
+
+
+def _stream(options: DemoOptions, watchers: Watchers, stack: Stack) -> Report:
+    """Send the traffic, see all of it through, and check the books."""
+    began = time.monotonic()
+    if options.history:
+        watchers.say("this is history: ingest's check of an event's age is off")
+    watchers.say(f"sending {options.plan.title}")
+    sent = _send(options, watchers, stack)
+    watchers.say(f"sent {sent.records:,} records; waiting until all are through")
+    wait_until_through(stack, stack.services())
+    watchers.say("closing the sessions that are still open")
+    close_sessions(stack, "sessionize")
+    wait_until_through(stack, stack.services())
+    watchers.say("checking the books")
+    return _report(stack, sent, began)
 
 
 def _send(options: DemoOptions, watchers: Watchers, stack: Stack) -> SendReport:
@@ -158,7 +174,7 @@ def _send(options: DemoOptions, watchers: Watchers, stack: Stack) -> SendReport:
     return sent
 
 
-def _report(options: DemoOptions, stack: Stack, sent: SendReport, began: float) -> Report:
+def _report(stack: Stack, sent: SendReport, began: float) -> Report:
     library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
     evidence = gather(library)
     partitions = len(evidence.topics["user-events"].held)

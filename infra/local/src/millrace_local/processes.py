@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -133,12 +133,16 @@ def start(spec: ProcessSpec, log_file: Path) -> "subprocess.Popen[bytes]":
 
     The leash is tied to the calling thread (prctl(2)), so a thread that ends would take the process with it.
     """
-    leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
     with log_file.open("ab") as log:
         return subprocess.Popen(  # noqa: S603
-            [*leash, *spec.argv],
+            leashed(spec.argv),
             env={**os.environ, **spec.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def leashed(argv: Sequence[str]) -> list[str]:
+    """Return the command line of `argv` on a leash: what it starts dies with this process, however that goes."""
+    return [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *argv]

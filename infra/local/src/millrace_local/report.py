@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from millrace_local import headlines
 from millrace_local.audit import Verdict
+from millrace_local.headlines import NightReport
 
 _TABLES = ("events", "transactions", "sessions", "late_events", "dead_letters")
 _TOP = 5
@@ -60,7 +62,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything the page shows. `sent` counts records by topic; `generator_lateness_seconds` is its own worst."""
+    """Everything the page shows.
+
+    `sent` counts records by topic; `generator_lateness_seconds` is its own worst; `night` is None if it was left out.
+    """
 
     business: Business
     verdict: Verdict
@@ -69,6 +74,12 @@ class Report:
     generator_lateness_seconds: float
     elapsed_seconds: float
     lake: Path
+    night: NightReport | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the books balance, and the night, if there was one, says what the stream says."""
+        return self.verdict.balanced and (self.night is None or self.night.agrees)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON's types; money in cents, times in seconds."""
@@ -98,6 +109,7 @@ class Report:
             "elapsed_seconds": self.elapsed_seconds,
             "lake": str(self.lake),
             "tables": dict(business.rows),
+            "night": None if self.night is None else self.night.as_json(),
         }
 
 
@@ -149,7 +161,7 @@ def read_business(lake: Path) -> Business:
         sessions=totals.get("sessions", 0),
         converted_sessions=int(totals.get("converted") or 0),
         revenue_cents=int(totals.get("revenue") or 0),
-        orders=rows["transactions"],
+        orders=sum(headlines.orders_by_day(frames["transactions"]).values()) if rows["transactions"] else 0,
         session_seconds_median=(totals.get("median_ms") or 0) / 1000,
         bounces=int(totals.get("bounces") or 0),
         top_products=top,
@@ -192,6 +204,8 @@ def render(report: Report, console: Console) -> None:
         console.print("[bold red]The books do not balance[/]:")
         for problem in verdict.problems:
             console.print(f"  {problem}", markup=False)
+    if report.night is not None:
+        _render_night(report.night, console)
     console.print(_where(report), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -243,9 +257,19 @@ def books_table(verdict: Verdict) -> Table:
     return table
 
 
+def _render_night(night: NightReport, console: Console) -> None:
+    console.print(headlines.table(night.compared))
+    if night.agrees:
+        console.print("[bold green]Batch and stream agree[/], to the cent.")
+    else:
+        console.print("[bold red]Batch and stream do not agree[/]:")
+        for difference in night.compared.differences:
+            console.print(f"  {difference}", markup=False)
+
+
 def _where(report: Report) -> str:
     tables = ", ".join(f"{name} ({count:,} rows)" for name, count in report.business.rows.items())
-    lines = (
+    lines: tuple[str, ...] = (
         f"Tables: {tables}, under {report.lake}",
         "Ask them, in Python:",
         "  import duckdb, polars as pl",
@@ -253,6 +277,11 @@ def _where(report: Report) -> str:
         "  sessions.group_by('device_type').agg(pl.len(), pl.col('revenue_cents').sum())",
         "  duckdb.sql('select device_type, avg(event_count) from sessions group by all')",
     )
+    if report.night is not None:
+        lines += (
+            "Ask the marts:",
+            f"  millrace warehouse query --work-dir {report.lake.parent} 'table marts.fct_daily_metrics'",
+        )
     return "\n".join(lines)
 
 

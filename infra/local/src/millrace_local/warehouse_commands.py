@@ -1,14 +1,14 @@
 """millrace warehouse."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Annotated, Final
 
+import psycopg
 import typer
 
-from millrace_batch.warehouse import dbt as dbt_environment
 from millrace_local import console, options, postgres
+from millrace_local.dbt import find_dbt
 from millrace_local.errors import LocalStackError
 from millrace_local.warehouse import warehouse_dsn
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     _warehouse.command()(up)
     _warehouse.command()(down)
+    _warehouse.command()(query)
     _warehouse.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(dbt)
     app.add_typer(_warehouse, name="warehouse")
 
@@ -37,16 +38,39 @@ def down(work_dir: options.WorkDir = options.WORK_DIR) -> None:
     postgres.of_work_dir(work_dir).stop()
 
 
+def query(
+    statement: Annotated[str, typer.Argument(metavar="SQL", help="It may read, and change nothing.")],
+    work_dir: options.WorkDir = options.WORK_DIR,
+) -> None:
+    """Ask the warehouse: `millrace warehouse query 'select * from marts.fct_daily_metrics'`."""
+    own = postgres.of_work_dir(work_dir)
+    was_running = own.running
+    try:
+        with psycopg.connect(warehouse_dsn(work_dir), options="-c timezone=UTC") as connection:
+            connection.read_only = True
+            cursor = connection.execute(statement.encode())
+            columns = [column.name for column in cursor.description or ()]
+            rows = cursor.fetchall() if columns else []
+    except psycopg.Error as error:
+        message = f"the warehouse cannot answer: {str(error).strip()}"
+        raise LocalStackError(message) from error
+    finally:
+        if not was_running:
+            own.stop()
+    cells = [columns, *(["" if value is None else str(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
+    for line in cells:
+        shown = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        console.out.print(shown.rstrip(), markup=False)
+
+
 def dbt(context: typer.Context, project: Project = Path("dbt"), work_dir: options.WorkDir = options.WORK_DIR) -> None:
     """Run dbt on the warehouse: `millrace warehouse dbt build`; ends with dbt's own exit code."""
-    program = project.absolute() / ".venv" / "bin" / "dbt"
-    if not program.exists():
-        message = f"there is no dbt in {program.parent}: run `make dbt-install`"
-        raise LocalStackError(message)
+    found = find_dbt(project)
     done = subprocess.run(  # noqa: S603
-        [str(program), *context.args],
-        cwd=project,
-        env={**os.environ, **dbt_environment.environment(warehouse_dsn(work_dir)), "DBT_PROFILES_DIR": "."},
+        found.command(context.args),
+        cwd=found.project,
+        env=found.environment(warehouse_dsn(work_dir)),
         check=False,
     )
     raise typer.Exit(done.returncode)
