@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from millrace_common.records import Counts, Partition
+
+LEDGER_KEY: Final = "millrace.ledger"
+"""Where the commitInfo of a Delta commit has the ledger rows of the records that were committed by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from millrace_common.ledger import LedgerRow
-from millrace_lake.ledger import LEDGER_KEY
+from millrace_common.ledger import LEDGER_KEY, LedgerRow
 
 
 def ledger_rows(table_uri: str, storage_options: Mapping[str, str] | None = None) -> list[LedgerRow]:

@@ -5,8 +5,7 @@ from typing import Final
 from millrace_common.ledger import LedgerRow
 
 SERVICE: Final = "lake"
-# Names inside a commit's commitInfo: the ledger rows of the commit, and an id that tells two like commits apart.
-LEDGER_KEY: Final = "millrace.ledger"
+# Inside a commit's commitInfo, beside its ledger rows: an id that tells two like commits apart.
 COMMIT_KEY: Final = "millrace.commit"
 # A table property a topic: the id of the topic the table is fed from.
 TOPIC_ID_PROPERTY: Final = "millrace.topic_id."

@@ -26,11 +26,11 @@ from deltalake.transaction import AddAction, RemoveAction
 from millrace_common import failpoints
 from millrace_common.errors import FatalError, FencedError, StartupError
 from millrace_common.failpoints import Failpoint
-from millrace_common.ledger import LedgerRow
+from millrace_common.ledger import LEDGER_KEY, LedgerRow
 from millrace_lake import schema_changes
 from millrace_lake.fencing import Standing, moved, standing
 from millrace_lake.files import DataFile, ParquetFiles
-from millrace_lake.ledger import COMMIT_KEY, LEDGER_KEY, TOPIC_ID_PROPERTY, row_app_id
+from millrace_lake.ledger import COMMIT_KEY, TOPIC_ID_PROPERTY, row_app_id
 from millrace_lake.tables import TableSpec
 
 _log = logging.getLogger(__name__)
