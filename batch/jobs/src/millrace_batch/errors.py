@@ -33,3 +33,11 @@ class ConflictError(BatchError):
 
 class UnexplainedError(BatchError):
     """Stream and batch differ and nothing that can happen explains it: one of them is wrong."""
+
+
+class QualityError(BatchError):
+    """A check that must hold does not."""
+
+
+class ProductsError(BatchError):
+    """The new reference data of products cannot be what it should be."""
