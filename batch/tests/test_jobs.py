@@ -5,10 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from millrace_batch import jobs
-from millrace_batch.errors import BatchError, UnknownJobError
+from millrace_batch.errors import BatchError, ProductsError, UnknownJobError
 from millrace_batch.jobs import Job
 from millrace_batch.lake import Lake
-from millrace_batch.night import Night, Outcome
+from millrace_batch.night import Again, Night, Outcome
 from millrace_local.cli import app
 
 DAY = date(2026, 3, 1)
@@ -68,6 +68,45 @@ def test_command_runs_a_job_on_the_lake_of_the_work_dir(tmp_path: Path, monkeypa
     with_job(monkeypatch, Job("counts", count))
     shown = CliRunner().invoke(app, ["batch", "count", "--date", "2026-03-01", "--work-dir", str(tmp_path)])
     assert shown.output == f"counted 2026-03-01 in {tmp_path}/lake\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("count", "say which day: --date"),
+        ("reenrich", "say which day: --date, or --from and --to"),
+        ("count --from 2026-03-01 --to 2026-03-02", "are for reenrich"),
+        ("reenrich --from 2026-03-01", "go together"),
+        ("reenrich --from 2026-03-01 --to 2026-03-02 --date 2026-03-01", "without --date"),
+        ("reenrich --from 2026-03-02 --to 2026-03-01", "is before --from"),
+        ("count --date 2026-03-01 --dry-run", "are for reenrich"),
+    ],
+)
+def test_days_that_do_not_fit_the_job_are_refused(options: str, message: str) -> None:
+    shown = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["batch", *options.split()])
+    assert (shown.exit_code, message in shown.output) == (2, True), shown.output
+
+
+def test_reenrich_is_given_its_days_and_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Night] = []
+
+    def note(night: Night) -> Outcome:
+        night.tell("told")
+        asked.append(night)
+        return Outcome(())
+
+    monkeypatch.setattr(jobs, "JOBS", {"reenrich": Job("notes", note)})
+    days = ["--from", "2026-03-01", "--to", "2026-03-02"]
+    rest = ["--products", "p.csv", "--dry-run", "--work-dir", str(tmp_path)]
+    shown = CliRunner().invoke(app, ["batch", "reenrich", *days, *rest])
+    assert shown.output == "told\n"
+    assert (asked[0].day, asked[0].again) == (DAY, Again(date(2026, 3, 2), "p.csv", dry_run=True))
+    assert asked[0].report_dir == tmp_path / "reports"
+
+
+def test_reenrich_wants_products(night: Night) -> None:
+    with pytest.raises(ProductsError, match="--products FILE"):
+        jobs.run("reenrich", night)
 
 
 def test_tables_are_addressed_as_spark_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from millrace_batch import (
     compact,
     daily_metrics,
     metrics,
+    quality,
     recommendation_features,
+    reenrich,
     sessions,
     user_features,
     user_segments,
 )
-from millrace_batch.errors import UnknownJobError
+from millrace_batch.errors import ProductsError, UnknownJobError
 from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
 from millrace_batch.warehouse.loading import load_day
@@ -58,6 +60,19 @@ def _recommendation_features(night: Night) -> Outcome:
     return recommendation_features.run(night.spark(), night.lake, recommendation_features.Params(night.day))
 
 
+def _quality(night: Night) -> Outcome:
+    return quality.run(night.spark(), night.lake, quality.Params(night.day, night.report_dir))
+
+
+def _reenrich(night: Night) -> Outcome:
+    again = night.again
+    if again is None:
+        message = "reenrich needs reference data to enrich by: --products FILE"
+        raise ProductsError(message)
+    params = reenrich.Params(night.day, again.last, again.products, again.dry_run)
+    return reenrich.run(night.spark(), night.lake, params, night.tell)
+
+
 def _load_warehouse(night: Night) -> Outcome:
     loaded = load_day(night.warehouse(), DeltaLake(night.lake.uri), night.day)
     lines = tuple(f"{done.table}: {done.rows:,} rows, in place of {done.replaced_rows:,}" for done in loaded)
@@ -73,6 +88,8 @@ JOBS: Final[Mapping[str, Job]] = {
     "recommendation_features": Job(
         "how near users are to products, and what is bought together", _recommendation_features
     ),
+    "quality": Job("whether the day can be trusted, check by check, and a report", _quality),
+    "reenrich": Job("days of events enriched again by new product data", _reenrich),
     "load_warehouse": Job("the day's tables into Postgres, all of them or none", _load_warehouse),
 }
 

@@ -3,11 +3,34 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from millrace_batch.lake import Lake
 from millrace_batch.warehouse.settings import required_dsn
+
+Tell = Callable[[str], None]
+"""Shows a line to whoever waits for the job, while it runs."""
+
+
+def tell_nobody(line: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What `reenrich` is asked besides.
+
+    Attributes:
+        last: the last UTC day, `Night.day` being the first.
+        products: where the new reference data is.
+        dry_run: say what would change, and write nothing.
+    """
+
+    last: date
+    products: str
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +42,18 @@ class Night:
         lake: the tables.
         spark: gives the session; a job that needs none never asks.
         warehouse: gives the DSN of Postgres; a job that needs none never asks.
+        report_dir: gets the report of `quality`; None: none is written.
+        again: for `reenrich` only.
+        tell: shows what is worth knowing before the job is done.
     """
 
     day: date
     lake: Lake
     spark: Callable[[], SparkSession]
     warehouse: Callable[[], str] = required_dsn
+    report_dir: Path | None = None
+    again: Again | None = None
+    tell: Tell = tell_nobody
 
 
 @dataclass(frozen=True, slots=True)
