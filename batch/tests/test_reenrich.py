@@ -156,7 +156,7 @@ def test_what_the_stream_appends_during_the_commit_refuses_it(
         if len(tries) < 3:
             return tries[-1]
         # Spark calls it while it writes the files, within the transaction.
-        return tries[-1].withColumn("product_brand", f.udf(append)("product_brand"))
+        return tries[-1].withColumn("product_brand", f.udf(append, "string", useArrow=False)("product_brand"))
 
     monkeypatch.setattr(reenrich, "enriched", appending)
     reenrich.run(spark, lake, params(products), tell_nobody)
