@@ -1,6 +1,7 @@
 """What the page says of a small lake, of good and of bad books."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Console
 from millrace_common.ledger import LedgerRow
 from millrace_common.records import Counts, Partition
 from millrace_local.audit import Verdict
+from millrace_local.headlines import Compared, Headlines, NightReport
 from millrace_local.latency import commit_times
 from millrace_local.report import Latency, Report, ledger_sums, read_business, render
 
@@ -80,6 +82,35 @@ def test_books_that_do_not_balance_are_said_with_their_problems(tmp_path: Path) 
     text = page(report(lake(tmp_path), Verdict(("ingest: a hole at user-events[0]",), {}, {})))
     assert "The books do not balance" in text
     assert "ingest: a hole at user-events[0]" in text
+
+
+def test_a_night_that_differs_is_said_and_makes_good_books_no_success(tmp_path: Path) -> None:
+    stream, marts = {AT.date(): Headlines(4, 1, 1_250, 1, 2)}, {AT.date(): Headlines(4, 1, 1_249, 1, 2)}
+    same, other = (NightReport(Compared(stream, stream, by), {"dbt build": 1.0}) for by in (stream, marts))
+    shown = report(lake(tmp_path))
+    assert replace(shown, night=same).good
+    assert "Batch and stream agree" in page(replace(shown, night=same))
+    assert not replace(shown, night=other).good
+    text = page(replace(shown, night=other))
+    assert "2026-01-01: revenue cents: 1,250 by the stream, 1,249 in the marts" in text
+    assert "12.50" in text
+    assert "12.49" in text
+
+
+def test_orders_are_counted_once_and_without_cancelled_ones(tmp_path: Path) -> None:
+    statuses = [("a", "pending", 0), ("a", "completed", 1), ("b", "pending", 0), ("b", "cancelled", 1)]
+    rows = [
+        {
+            "transaction_id": order,
+            "status": word,
+            "occurred_at": AT + timedelta(minutes=minute),
+            "event_date": AT.date(),
+        }
+        for order, word, minute in statuses
+    ]
+    pl.DataFrame(rows).write_delta(str(tmp_path / "transactions"))
+    business = read_business(tmp_path)
+    assert (business.orders, business.rows["transactions"]) == (1, 4)
 
 
 def test_json_has_what_a_script_asks_for(tmp_path: Path) -> None:

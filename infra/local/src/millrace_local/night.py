@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from millrace_batch import jobs
@@ -26,9 +27,11 @@ from millrace_batch.night import Night
 from millrace_batch.spark import Jars
 from millrace_local import artifacts, headlines, postgres
 from millrace_local.dbt import Dbt, find_dbt
+from millrace_local.errors import NotReadyError
 from millrace_local.headlines import Headlines, NightReport
 from millrace_local.settings import LocalSettings
 from millrace_local.spark_jars import spark_jars
+from millrace_local.stack import tail
 
 _COMPACT: Final = "compact"
 _LOAD: Final = "load_warehouse"
@@ -76,7 +79,7 @@ def run(work_dir: Path, tools: Tools, say: Say) -> NightReport:
 
     Raises:
         BatchError: a job could not be done, or found what nothing explains.
-        LocalStackError: Postgres does not start, or dbt failed.
+        LocalStackError: Spark or Postgres does not start, or dbt failed.
     """
     lake, logs = work_dir / "lake", work_dir / "logs"
     steps = _Steps(say)
@@ -145,7 +148,7 @@ def _spark(jars: Jars, log: Path, steps: _Steps) -> Iterator[SparkSession]:
     logging.getLogger().addHandler(into_log)
     try:
         with steps.step("starting Spark"), _output_into(log):
-            session = spark_sessions.session(jars, options=_SMALL)
+            session = _session(jars, log)
         # Spark's own handler asks Java to cancel the jobs, over a connection that may be in use at that moment.
         signal.signal(signal.SIGINT, on_interrupt)
         yield session
@@ -155,6 +158,14 @@ def _spark(jars: Jars, log: Path, steps: _Steps) -> Iterator[SparkSession]:
         _end([child for child in psutil.Process().children() if child not in before])
         logging.getLogger().removeHandler(into_log)
         into_log.close()
+
+
+def _session(jars: Jars, log: Path) -> SparkSession:
+    try:
+        return spark_sessions.session(jars, options=_SMALL)
+    except PySparkRuntimeError as error:
+        message = f"Spark does not start:\n{tail(log)}"
+        raise NotReadyError(message) from error
 
 
 @contextmanager
