@@ -178,20 +178,18 @@ def orders_by_day(statuses: pl.LazyFrame) -> Mapping[date, int]:
 
 def table(compared: Compared) -> Table:
     """Return the figures as a table: a row a day and where they are from."""
-    shown = Table(
-        title="The night beside the stream", title_justify="left", title_style="bold", box=None, padding=(0, 2)
-    )
+    shown = Table(title="The night beside the stream", title_justify="left", title_style="bold", box=None)
     for name in ("day", "by"):
-        shown.add_column(name)
+        shown.add_column(name, no_wrap=True)
     for name in ("sessions", "conversion", "revenue", "orders", "active users"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for day in sorted(compared.stream.keys() | compared.corrected.keys() | compared.marts.keys()):
         given = compared.stream.get(day, Headlines())
         now = compared.corrected.get(day, Headlines())
-        shown.add_row(str(day), "the stream", *_cells(given))
+        shown.add_row(str(day), "stream", *_cells(given))
         if now != given:
-            shown.add_row("", "with corrections", *_cells(now))
-        shown.add_row("", "the marts", *_cells(compared.marts.get(day, Headlines())))
+            shown.add_row("", "corrected", *_cells(now))
+        shown.add_row("", "marts", *_cells(compared.marts.get(day, Headlines())))
     return shown
 
 
