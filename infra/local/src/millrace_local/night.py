@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -153,11 +154,22 @@ def _spark(jars: Jars, log: Path, steps: _Steps) -> Iterator[SparkSession]:
         signal.signal(signal.SIGINT, on_interrupt)
         yield session
         session.stop()
+    except Py4JError as error:
+        # An interrupt cuts the connection to Java, and a job that cleans up behind it fails for that.
+        if not _begins_with_interrupt(error):
+            raise
+        raise KeyboardInterrupt from error
     finally:
         # Java ends by itself, but only after this process, and is seen running until then.
         _end([child for child in psutil.Process().children() if child not in before])
         logging.getLogger().removeHandler(into_log)
         into_log.close()
+
+
+def _begins_with_interrupt(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _session(jars: Jars, log: Path) -> SparkSession:
