@@ -43,6 +43,13 @@ def test_events_that_are_not_a_demos_are_never_removed(tmp_path: Path) -> None:
     assert (tmp_path / "lake").exists()
 
 
+def test_a_warehouse_that_no_demo_has_filled_is_never_removed_nor_filled(tmp_path: Path) -> None:
+    (tmp_path / "warehouse").mkdir()
+    with pytest.raises(LocalStackError, match="--purge"):
+        begin(tmp_path, lambda line: None)
+    assert (tmp_path / "warehouse").exists()
+
+
 def test_a_stack_that_saw_no_event_is_nobodys_loss(tmp_path: Path) -> None:
     events(tmp_path, 0)
     assert len(said_when_begun(tmp_path)) == 1

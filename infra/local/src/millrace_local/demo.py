@@ -104,10 +104,10 @@ def begin(work_dir: Path, say: Say) -> None:
     """Start clean in `work_dir`, but never over what is not a demo's.
 
     Raises:
-        LocalStackError: somebody's stack runs there, or has left events there.
+        LocalStackError: somebody's stack runs there, or has left events or a warehouse there.
     """
     running, marked = stacks.attach(work_dir), (work_dir / stacks.DEMO_MARK).exists()
-    if not marked and (running is not None or _has_events(work_dir)):
+    if not marked and (running is not None or _has_events(work_dir) or (work_dir / "warehouse").exists()):
         message = (
             f"{work_dir} belongs to a stack that no demo has started: choose another --work-dir, or stop and remove it "
             f"with `millrace down --purge --work-dir {work_dir}`"
