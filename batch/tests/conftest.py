@@ -16,9 +16,13 @@ from stream_tables import StreamTable
 
 # Small tables: what starts fast beats what runs fast. One compiler alone gets 48 MiB for what it compiles, which Spark
 # fills within a minute; from then on nothing is compiled.
+# No code is generated for a query, and no plan is made twice.
 _SMALL = {
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
 

@@ -89,6 +89,7 @@ def transaction(app_id: str, number: int) -> str:
 
 def commit_with_delta_rs(table: DeltaTable, app_id: str, number: int) -> bool:
     """Try to make the version behind the one that `table` has seen; False if somebody else has."""
+    made = True
     try:
         table.create_write_transaction(
             [],
@@ -99,10 +100,19 @@ def commit_with_delta_rs(table: DeltaTable, app_id: str, number: int) -> bool:
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )
     except CommitFailedError:
-        return False
-    finally:
+        made = False
+    except DeltaError as error:
+        if not is_gap(error):
+            raise
         refresh(table)
-    return True
+        return table.transaction_version(app_id) == number
+    refresh(table)
+    return made
+
+
+def is_gap(error: DeltaError) -> bool:
+    """Whether a folder was listed while names came and went: then one may lack, and the next be there."""
+    return "Expected contiguous commit files" in str(error)
 
 
 def refresh(table: DeltaTable) -> None:
@@ -111,8 +121,7 @@ def refresh(table: DeltaTable) -> None:
         try:
             table.update_incremental()
         except DeltaError as error:
-            # A folder that is listed while names come and go may lack one and have the next: it is listed again.
-            if "Expected contiguous commit files" not in str(error):
+            if not is_gap(error):
                 raise
         else:
             return
@@ -196,6 +205,14 @@ def test_commit_of_the_stream_while_spark_writes_the_same_version_is_kept_by_our
     made = LogStore(spark.sparkContext, log_dir, store).write(f"{1:020}.json", lines)
     assert made is not is_told
     assert commits_in(log_dir)[survivor] == [0]
+
+
+def test_name_that_is_taken_is_refused_though_a_look_does_not_find_it(log_store: LogStore) -> None:
+    """A link to nowhere stands for the name that is taken behind a look: only creating it can tell."""
+    name = log_store.log_dir / f"{1:020}.json"
+    name.symlink_to("nowhere")
+    assert not log_store.commit(1, "spark", 0)
+    assert name.is_symlink()
 
 
 def test_commit_appears_whole_and_leaves_nothing_beside_it(log_store: LogStore) -> None:
