@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ def write(page: Path, report: Path, measured: Measured) -> None:
         "circumstances": measured.circumstances,
         "figures": [figure.as_json() for figure in figures],
         "missed": performance_page.all_missed(measured.runs, measured.sections),
-        "runs": [asdict(run) for run in measured.runs],
+        "runs": [asdict(replace(run, output=Path(run.output).name)) for run in measured.runs],
     }
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text, encoding="utf-8")
