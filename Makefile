@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 DBT := dbt/.venv
+DAGS := batch/dags/.venv
 # A uv on the PATH is used as it is; otherwise one of our own is put beside the project.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 MEMBERS := schemas services/common services/ingest services/enrich services/sessionize services/lake \
@@ -15,7 +16,7 @@ WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install dbt-install dbt-lock lock format lint type-check test simulate torture load bench check demo up down
+.PHONY: help install dbt-install dbt-lock dags-install dags-lock lock format lint type-check test simulate torture load bench check demo up down
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -44,6 +45,17 @@ dbt-lock: | $(UV) ## Resolve dbt/requirements.lock again
 		--no-emit-index-url --no-emit-find-links --override dbt/overrides.txt dbt/requirements.in \
 		--output-file dbt/requirements.lock
 
+dags-install: $(DAGS)/.installed ## Put Airflow into an environment of its own, batch/dags/.venv
+
+$(DAGS)/.installed: batch/dags/requirements.lock | $(UV)
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' $(DAGS)
+	$(UV) pip install --quiet --python $(DAGS) --no-deps --require-hashes --requirement batch/dags/requirements.lock
+	@touch $@
+
+dags-lock: | $(UV) ## Resolve batch/dags/requirements.lock again
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links batch/dags/requirements.in --output-file batch/dags/requirements.lock
+
 lock: | $(UV) ## Resolve requirements.lock again, for every platform, with hashes and without hosts
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --group dev $(PROJECTS) \
@@ -59,10 +71,12 @@ lint: install dbt-install ## Look for mistakes and for what is not formatted
 	$(BIN)/ruff format --check
 	cd dbt && .venv/bin/sqlfluff lint --disable-progress-bar models tests
 
-type-check: install ## Check the types, strictly
+type-check: install dags-install ## Check the types, strictly
 	$(BIN)/mypy $(wildcard schemas/src services/*/src services/*/tests infra/local/src infra/local/tests batch/jobs/src batch/tests tests)
+	$(BIN)/mypy --cache-dir .mypy_cache/dags --python-executable $(DAGS)/bin/python batch/dags
 
-test: install dbt-install ## Run every test, on a real broker and registry too
+test: install dbt-install dags-install ## Run every test, on a real broker and registry too
+	$(DAGS)/bin/pytest --rootdir batch/dags --config-file batch/dags/pytest.ini batch/dags/tests
 	$(BIN)/pytest --ignore tests/torture
 # Two stacks side by side: under fire, one mostly waits for timeouts.
 	$(BIN)/pytest --numprocesses 2 --timeout 1200 tests/torture

@@ -1,0 +1,1 @@
+"""What the DAG files are wired with: settings, policy, the operator that runs `millrace`, assets, notification."""
