@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,10 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
+from pyspark.sql import SparkSession
 
+from millrace_batch import daily_metrics, sessions
+from millrace_batch.lake import Lake
 from millrace_generator.reference import read_file, read_sessions, usable
 from millrace_generator.truth import read_truth
 from millrace_local import stack as stacks
@@ -32,7 +35,11 @@ SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "rees46-2019-10-01.csv"
 DBT_PROJECT = Path(__file__).parents[2] / "dbt"
 TIMEOUT_SECONDS = 480
 SERVICES = ("ingest", "enrich", "sessionize", "lake")
-FAULTS = ("--duplicates=0.05", "--malformed=0.01", "--invalid=0.01", "--late=0.01", "--out-of-order=120s")
+SESSION_FIELDS = (
+    *("session_id", "event_count", "page_views", "clicks", "searches", "add_to_carts", "purchases"),
+    *("unique_pages", "unique_products", "revenue_cents", "user_id", "closed_by"),
+)
+FAULTS = ("--duplicates=0.05", "--malformed=0.01", "--invalid=0.01", "--late=0.02", "--out-of-order=120s")
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,11 @@ def test_shuffling_and_sending_twice_change_nothing(sample: Path, tmp_path: Path
     assert demo.report["late"] == 0
 
 
-def test_every_injected_fault_is_found_again_although_every_service_is_killed(tmp_path: Path) -> None:
+@pytest.mark.spark
+def test_every_injected_fault_is_found_again_although_every_service_is_killed(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    """With late events, the stream's sessions are not those of all events; after the batch they are."""
     work_dir, truth_file = tmp_path / "demo", tmp_path / "truth.ndjson"
     command = demo_command(work_dir, "--rate=300", "--seconds=40", "--seed=7", "--truth", str(truth_file), *FAULTS)
     kills: Counter[str] = Counter()
@@ -133,7 +144,9 @@ def test_every_injected_fault_is_found_again_although_every_service_is_killed(tm
             raise
     assert process.returncode == 0, output
     assert set(kills) == set(SERVICES), f"not every service was killed: {kills}"
-    check_truth(finished(work_dir), truth_file)
+    demo = finished(work_dir)
+    check_truth(demo, truth_file)
+    check_batch(demo, spark, truth_file)
 
 
 def test_interrupt_leaves_nothing_running_and_the_next_run_starts_clean(tmp_path: Path) -> None:
@@ -190,12 +203,44 @@ def check_truth(demo: Demo, truth_file: Path) -> None:
     assert demo.report["duplicates"] == sum(totals["duplicates"].values())
     assert Counter(demo.table("dead_letters")["reason"]) == Counter(totals["malformed"]) + Counter(totals["invalid"])
     assert set(demo.table("late_events")["event_id"]) == {line["event_id"] for line in truth["late"]}
-    fields = [
-        *("session_id", "event_count", "page_views", "clicks", "searches", "add_to_carts", "purchases"),
-        *("unique_pages", "unique_products", "revenue_cents", "user_id", "closed_by"),
-    ]
-    expected = Counter(tuple(line[field] for field in fields) for line in truth["session"])
-    assert Counter(demo.table("sessions").select(*fields).rows()) == expected
+    assert sessions_in(demo.table("sessions")) == sessions_of(truth["session"])
+
+
+def check_batch(demo: Demo, spark: SparkSession, truth_file: Path) -> None:
+    """Let the batch mend what came late, and hold it against what the generator knows of all events."""
+    truth, lake = read_truth(truth_file), Lake(str(demo.work_dir / "lake"))
+    totals = truth["totals"][0]
+    streamed, complete = sessions_of(truth["session"]), sessions_of(truth["session_with_late"])
+    for day in sorted(demo.table("events")["event_date"].unique()):
+        sessions.run(spark, lake, sessions.Params(day))
+        daily_metrics.run(spark, lake, daily_metrics.Params(day))
+
+    found = demo.table("reconciliation")
+    differing = {session[0] for session in (streamed - complete) + (complete - streamed)}
+    assert len(differing) > totals["late"] / 2
+    assert set(found["session_id"]) == differing
+    assert set(found["cause"]) == {"late"}
+
+    revisions = demo.table("sessions")
+    assert sessions_in(revisions.filter(pl.col("revision") == 1)) == streamed
+    newest = pl.col("revision") == pl.col("revision").max().over("session_id")
+    assert sessions_in(revisions.filter(newest & (pl.col("closed_by") != "replaced"))) == complete
+
+    by_day = demo.table("fact_daily_metrics").select("events", "sessions", "revenue_cents", "orders").sum()
+    assert by_day.row(0, named=True) == {
+        "events": totals["events"],
+        "sessions": totals["sessions_with_late"],
+        "revenue_cents": totals["revenue_cents"],
+        "orders": demo.report["orders"],
+    }
+
+
+def sessions_in(table: pl.DataFrame) -> Counter[tuple[Any, ...]]:
+    return Counter(table.select(SESSION_FIELDS).rows())
+
+
+def sessions_of(lines: Sequence[Mapping[str, Any]]) -> Counter[tuple[Any, ...]]:
+    return Counter(tuple(line[field] for field in SESSION_FIELDS) for line in lines)
 
 
 def kill_services(
