@@ -127,6 +127,37 @@ def test_each_difference_has_its_cause(spark: SparkSession, lake: Lake, stream_t
     assert rows[f"joined-{at[0]}", 2]["event_count"] == 3
 
 
+def test_cut_elsewhere_for_another_order_of_arrival_is_a_cut(
+    spark: SparkSession, lake: Lake, stream_table: Open
+) -> None:
+    """Of events received in one millisecond, only the stream knows which came first; limits ask for it."""
+    random = Random(5)
+    arrivals_min = {"many": (5, 0, 1, 2, 3, 4), "long": (25, 50, 75, 0), "same": (0, 1, 2, 3, 4, 5)}
+    log = [
+        one_event(number, START_MS + minute * MINUTE_MS, key, START_MS, random) | {"event_id": f"{key}-{number}"}
+        for key, minutes in arrivals_min.items()
+        for number, minute in enumerate(minutes)
+    ]
+    made = stream(log, in_stream(SHORT), partitions=3)
+    assert not made.late_events
+    end = one_event(0, START_MS + 300 * MINUTE_MS, "end", START_MS, random)
+    write(stream_table, events=[*log, end], late_events=[], sessions=made.sessions)
+    run(spark, lake, Params(DAY, SHORT))
+
+    found = {row["session_id"]: row for row in lake.read(spark, "reconciliation").collect()}
+    at = {minute: START_MS + minute * MINUTE_MS for minute in (0, 3, 4, 25, 75)}
+    changed = {"many": (0, 3, 4), "long": (0, 25, 75)}
+    assert set(found) == {f"{key}-{at[minute]}" for key, minutes in changed.items() for minute in minutes}
+    assert {(row["cause"], row["detail"]) for row in found.values()} == {("cut", "reaches a limit")}
+    now = {(row["session_id"], row["event_count"], row["closed_by"]) for row in current_sessions(spark, lake)}
+    assert now == {
+        *((f"{key}-{at[0]}", 4, "max_events") for key in ("many", "same")),
+        *((f"{key}-{at[4]}", 2, "gap") for key in ("many", "same")),
+        (f"long-{at[0]}", 3, "max_duration"),
+        (f"long-{at[75]}", 1, "gap"),
+    }
+
+
 def test_a_day_without_events_is_refused(spark: SparkSession, lake: Lake, stream_table: Open) -> None:
     write(stream_table, events=[one_event(0, START_MS, "a", START_MS, Random(1))], late_events=[], sessions=[])
     with pytest.raises(EmptyInputError, match="events has no rows of 2026-02-28"):

@@ -266,7 +266,8 @@ def _verdicts(
         f.when(f.col("copies") > 0, f.concat("copies", f.lit(" counted again"))),
         f.when(f.col("reaches_limit"), f.lit("reaches a limit")),
         f.when(f.col("is_explained"), f.lit("the watermark was past the session when its next event came")),
-        f.when(~f.col("is_explained"), f.lit("split, but its events came in time")),
+        # A limit splits too, and needs no watermark for it.
+        f.when(~f.col("is_explained") & ~f.col("reaches_limit"), f.lit("split, but its events came in time")),
         f.when(
             ~balances,
             f.format_string(
