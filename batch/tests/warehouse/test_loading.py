@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Watched:
 
     def read(self, table: WarehouseTable, day: date) -> Partition:
         found = self.lake.read(table, day)
-        return Partition(found.version, found.schema, self._few(found.batches))
+        return replace(found, batches=self._few(found.batches))
 
     def _few(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -3,14 +3,12 @@
 The stream goes on appending to the same tables meanwhile. Each day of each table is a commit of its own.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from typing import Final
 
-import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
@@ -18,6 +16,7 @@ from millrace_batch.conflicts import retried
 from millrace_batch.disk import stored
 from millrace_batch.errors import MissingTableError
 from millrace_batch.lake import Lake
+from millrace_batch.live_files import files_by_day
 from millrace_batch.night import Outcome
 
 _MEBIBYTE: Final = 1 << 20
@@ -133,10 +132,9 @@ def _execute(spark: SparkSession, statement: str) -> None:
 
 
 def _sizes_by_day(table: DeltaTable, day_column: str, params: Params) -> dict[date, list[int]]:
-    files = pa.table(table.get_add_actions(flatten=True))
     first = params.day - timedelta(days=params.days - 1)
-    sizes = defaultdict[date, list[int]](list)
-    for day, size in zip(files[f"partition.{day_column}"].to_pylist(), files["size_bytes"].to_pylist(), strict=True):
-        if first <= day <= params.day:
-            sizes[day].append(size)
-    return sizes
+    return {
+        day: [file.size_bytes for file in files]
+        for day, files in files_by_day(table, day_column).items()
+        if first <= day <= params.day
+    }

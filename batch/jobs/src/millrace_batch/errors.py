@@ -41,3 +41,7 @@ class QualityError(BatchError):
 
 class ProductsError(BatchError):
     """The new reference data of products cannot be what it should be."""
+
+
+class RefreshError(BatchError):
+    """Days that were due could not be computed again; the message says which, and why."""

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from millrace_batch import (
     compact,
+    computations,
     daily_metrics,
     metrics,
     quality,
@@ -17,7 +19,9 @@ from millrace_batch import (
     user_features,
     user_segments,
 )
+from millrace_batch.activity import STATUSES_WITHIN
 from millrace_batch.errors import ProductsError, UnknownJobError
+from millrace_batch.inputs import Input, LakeState
 from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
 from millrace_batch.warehouse.loading import load_day
@@ -30,10 +34,12 @@ class Job:
     Attributes:
         summary: what it does, in a sentence without a full stop.
         run: does it; a second time for the same day, it changes nothing.
+        inputs: what it reads of the stream's tables, if which state a day was computed from is to be recorded.
     """
 
     summary: str
     run: Callable[[Night], Outcome]
+    inputs: tuple[Input, ...] = ()
 
 
 def _compact(night: Night) -> Outcome:
@@ -79,14 +85,45 @@ def _load_warehouse(night: Night) -> Outcome:
     return Outcome(lines, {"rows": float(sum(done.rows for done in loaded))})
 
 
+_DAY: Final = timedelta(days=1)
+
+
+def _orders_placed(since: timedelta, known_after: timedelta = timedelta()) -> Input:
+    """Return the statuses that tell of orders placed in a time up to the day."""
+    return Input("transactions", since + STATUSES_WITHIN, known_after)
+
+
 JOBS: Final[Mapping[str, Job]] = {
     "compact": Job("few large files for the days that are over; old files and old log away", _compact),
-    "sessions": Job("the day's sessions again, from all events; corrections, and a cause for each", _sessions),
-    "daily_metrics": Job("the day by user, by product, by device and country, and in one row", _daily_metrics),
-    "user_segments": Job("users by recency, frequency and money of 30 days", _user_segments),
-    "user_features": Job("what models are told of a user at the end of the day", _user_features),
+    "sessions": Job(
+        "the day's sessions again, from all events; corrections, and a cause for each",
+        _sessions,
+        # It adds revisions to what it reads: after a run that did, another one finds that there are no more.
+        tuple(Input(table, before=_DAY, after=_DAY) for table in ("events", "late_events", "sessions")),
+    ),
+    "daily_metrics": Job(
+        "the day by user, by product, by device and country, and in one row",
+        _daily_metrics,
+        (Input("events"), Input("sessions"), _orders_placed(timedelta(), STATUSES_WITHIN)),
+    ),
+    "user_segments": Job(
+        "users by recency, frequency and money of 30 days",
+        _user_segments,
+        (Input("events", user_segments.LOOK_BACK), _orders_placed(user_segments.LOOK_BACK)),
+    ),
+    "user_features": Job(
+        "what models are told of a user at the end of the day",
+        _user_features,
+        (
+            Input("events", user_features.LOOK_BACK),
+            Input("sessions", user_features.LOOK_BACK),
+            _orders_placed(user_features.LOOK_BACK),
+        ),
+    ),
     "recommendation_features": Job(
-        "how near users are to products, and what is bought together", _recommendation_features
+        "how near users are to products, and what is bought together",
+        _recommendation_features,
+        (Input("events", recommendation_features.LOOK_BACK), _orders_placed(recommendation_features.LOOK_BACK)),
     ),
     "quality": Job("whether the day can be trusted, check by check, and a report", _quality),
     "reenrich": Job("days of events enriched again by new product data", _reenrich),
@@ -95,7 +132,7 @@ JOBS: Final[Mapping[str, Job]] = {
 
 
 def run(name: str, night: Night, metrics_dir: Path | None = None) -> Outcome:
-    """Run a job, and record its success in `metrics_dir` if that is given.
+    """Run a job; record which state of its inputs it is of, and its success in `metrics_dir` if that is given.
 
     Raises:
         UnknownJobError: there is no job of that name.
@@ -106,7 +143,16 @@ def run(name: str, night: Night, metrics_dir: Path | None = None) -> Outcome:
         message = f"there is no job {name}: the jobs are {', '.join(JOBS)}"
         raise UnknownJobError(message)
     began = time.monotonic()
-    outcome = job.run(night)
+    outcome = _recorded(name, job, night) if job.inputs else job.run(night)
     if metrics_dir is not None:
         metrics.record(metrics_dir, name, time.time(), time.monotonic() - began, outcome.figures)
+    return outcome
+
+
+def _recorded(name: str, job: Job, night: Night) -> Outcome:
+    claimed = computations.claim(night.lake, name)
+    fingerprint = LakeState(night.lake).fingerprint(job.inputs, night.day)
+    outcome = job.run(night)
+    if not computations.record(night.lake, claimed, night.day, fingerprint):
+        night.tell(f"{name} of {night.day}: another run of it ended meanwhile, so that it has to be computed again")
     return outcome

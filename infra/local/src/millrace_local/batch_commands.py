@@ -3,23 +3,21 @@
 from datetime import date as UtcDay
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
-from pyspark.sql import SparkSession
+from typer.core import TyperGroup
 
 from millrace_batch import jobs
 from millrace_batch import spark as spark_sessions
 from millrace_batch.lake import Lake
 from millrace_batch.night import Again, Night
-from millrace_common.settings import load
-from millrace_local import console, options
-from millrace_local.settings import LocalSettings
-from millrace_local.spark_jars import spark_jars
+from millrace_local import batch_options, options, refresh_commands
 from millrace_local.warehouse import warehouse_dsn
 
 _NAMES = ", ".join(jobs.JOBS)
 _REENRICH: Final = "reenrich"
+_JOB: Final = "job"
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help=f"One of: {_NAMES}.")]
 Day = Annotated[
@@ -31,26 +29,36 @@ Products = Annotated[
     str, typer.Option("--products", help="reenrich: all products, as .csv, .ndjson, .parquet or a Delta table.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="reenrich: say what would change, and write nothing.")]
-LakeUri = Annotated[
-    str, typer.Option("--lake", envvar="LAKE_URI", help="Folder of the tables; default: the work dir's.")
-]
-Master = Annotated[
-    str, typer.Option("--master", envvar="MILLRACE_SPARK_MASTER", help="local[*], spark://host:port or k8s://https://…")
-]
-Memory = Annotated[
-    int, typer.Option("--memory-mib", envvar="MILLRACE_SPARK_MEMORY_MIB", min=512, help="Heap of driver and executors.")
-]
-MetricsDir = Annotated[
-    Path | None, typer.Option("--metrics-dir", help="Record the success in batch_JOB.prom there, for node_exporter.")
-]
 ReportDir = Annotated[
     Path | None, typer.Option("--report-dir", help="Where quality puts its report; default: the work dir's reports.")
 ]
 
 
+class _Commands(TyperGroup):
+    """The commands that have a name of their own; any other name is one of a job, which then is an argument."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self.commands.get(_JOB if cmd_name in jobs.JOBS else cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return _JOB, self.commands[_JOB], args
+
+
+_batch: Final = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=f"Jobs of the night, `millrace batch JOB --date DAY`, one of: {_NAMES}. And what keeps their tables current:",
+)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command()(batch)
+    """Add the commands to `app`."""
+    _batch.command(_JOB, hidden=True)(batch)
+    refresh_commands.register(_batch)
+    app.add_typer(_batch, name="batch")
 
 
 def batch(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
@@ -60,20 +68,14 @@ def batch(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     to_date: To = None,
     products: Products = "",
     dry_run: DryRun = False,
-    lake: LakeUri = "",
-    master: Master = spark_sessions.LOCAL_MASTER,
-    memory_mib: Memory = 1024,
-    metrics_dir: MetricsDir = None,
+    lake: batch_options.LakeUri = "",
+    master: batch_options.Master = spark_sessions.LOCAL_MASTER,
+    memory_mib: batch_options.Memory = 1024,
+    metrics_dir: batch_options.MetricsDir = None,
     report_dir: ReportDir = None,
     work_dir: options.WorkDir = options.WORK_DIR,
 ) -> None:
     """Run a job of the night on the lake; a second run for the same day changes nothing."""
-
-    def spark() -> SparkSession:
-        with console.download_bar("Delta for Spark") as progress:
-            jars = spark_jars(load(LocalSettings), progress)
-        return spark_sessions.session(jars, master, memory_mib)
-
     first, last = _days(job, date, from_date, to_date)
     if job != _REENRICH and (products or dry_run):
         message = f"--products and --dry-run are for {_REENRICH}"
@@ -81,14 +83,14 @@ def batch(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     night = Night(
         day=first,
         lake=Lake(lake or str(work_dir / "lake")),
-        spark=spark,
+        spark=batch_options.spark_maker(master, memory_mib),
         warehouse=lambda: warehouse_dsn(work_dir),
         report_dir=report_dir or work_dir / "reports",
         again=Again(last, products, dry_run) if products else None,
-        tell=_show,
+        tell=batch_options.show,
     )
     for line in jobs.run(job, night, metrics_dir).lines:
-        _show(line)
+        batch_options.show(line)
 
 
 def _days(job: str, given: datetime | None, first: datetime | None, last: datetime | None) -> tuple[UtcDay, UtcDay]:
@@ -105,7 +107,3 @@ def _days(job: str, given: datetime | None, first: datetime | None, last: dateti
         message = f"--to {last.date()} is before --from {first.date()}"
         raise typer.BadParameter(message)
     return first.date(), last.date()
-
-
-def _show(line: str) -> None:
-    console.out.print(line, markup=False)

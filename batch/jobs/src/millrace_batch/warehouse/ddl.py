@@ -16,6 +16,7 @@ _LOADS = """
         table_name text not null,
         load_date date not null,
         lake_version bigint,
+        lake_fingerprint text,
         row_count bigint not null,
         replaced_row_count bigint not null,
         loaded_at timestamptz not null default now()
@@ -32,6 +33,9 @@ def create_missing(connection: Connection) -> None:
     """Create the schema, its tables and their indexes, where they are missing."""
     connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
     connection.execute(sql.SQL(_LOADS).format(qualified("loads")))
+    # Looked up first: the statement locks readers out until the load is done, also where it changes nothing.
+    if "lake_fingerprint" not in columns_of(connection, "loads"):
+        connection.execute(sql.SQL("alter table {} add column lake_fingerprint text").format(qualified("loads")))
     _index(connection, "loads", ("table_name", "load_date"))
     for table in TABLES.values():
         columns = sql.SQL(", ").join(_column(name, kind) for name, kind in table.columns.items())
@@ -47,7 +51,7 @@ def align(connection: Connection, table: WarehouseTable, found: Mapping[str, str
     Raises:
         TableChangedError: a column has another type than in the warehouse, or is missing in `found`.
     """
-    held = _columns(connection, table.name)
+    held = columns_of(connection, table.name)
     for name, kind in held.items():
         if name not in found:
             message = (
@@ -66,8 +70,8 @@ def align(connection: Connection, table: WarehouseTable, found: Mapping[str, str
         connection.execute(added)
 
 
-def _columns(connection: Connection, table: str) -> dict[str, str]:
-    """Return the columns of a table, each with its type as `postgres_type` spells it."""
+def columns_of(connection: Connection, table: str) -> dict[str, str]:
+    """Return a table's columns, each with its type as `postgres_type` spells it; none: there is no such table."""
     rows = connection.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute"
         " where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",

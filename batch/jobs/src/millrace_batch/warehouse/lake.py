@@ -1,6 +1,6 @@
 """The lake as the load sees it: a day of a table at one version, in batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
@@ -9,6 +9,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
+from millrace_batch.live_files import files_by_day, fingerprint
 from millrace_batch.warehouse.tables import WarehouseTable
 
 
@@ -20,11 +21,13 @@ class Partition:
         version: of the lake's table; None: the lake has no such table, and there are no rows.
         schema: of the rows.
         batches: the rows, some thousand at a time; can be read once.
+        fingerprint: of the files that hold them; None: there are none.
     """
 
     version: int | None
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
+    fingerprint: str | None
 
 
 class Source(Protocol):
@@ -49,10 +52,9 @@ class DeltaLake:
 
     def read(self, table: WarehouseTable, day: date) -> Partition:
         """Return the rows of `day`, as of the table's newest version; only files of that day are opened."""
-        try:
-            handle = DeltaTable(f"{self.uri.rstrip('/')}/{table.source}", storage_options=dict(self.options))
-        except TableNotFoundError:
-            return Partition(None, pa.schema([]), iter(()))
+        handle = self._open(table)
+        if handle is None:
+            return Partition(None, pa.schema([]), iter(()), None)
         grouped = f" group by {table.day_column}" if table.select else ""
         reader = pa.RecordBatchReader.from_stream(
             QueryBuilder()
@@ -62,4 +64,21 @@ class DeltaLake:
                 f"where {table.day_column} = date '{day.isoformat()}'{grouped}"
             )
         )
-        return Partition(handle.version(), reader.schema, iter(reader))
+        files = _fingerprints(handle, table, [day])[day]
+        return Partition(handle.version(), reader.schema, iter(reader), files)
+
+    def fingerprints(self, table: WarehouseTable, days: Sequence[date]) -> Mapping[date, str | None]:
+        """Return the fingerprint of each of `days` as `read` would give it now, without reading data."""
+        handle = self._open(table)
+        return dict.fromkeys(days) if handle is None else _fingerprints(handle, table, days)
+
+    def _open(self, table: WarehouseTable) -> DeltaTable | None:
+        try:
+            return DeltaTable(f"{self.uri.rstrip('/')}/{table.source}", storage_options=dict(self.options))
+        except TableNotFoundError:
+            return None
+
+
+def _fingerprints(handle: DeltaTable, table: WarehouseTable, days: Sequence[date]) -> Mapping[date, str | None]:
+    files = files_by_day(handle, table.day_column)
+    return {day: fingerprint(files[day]) if day in files else None for day in days}

@@ -17,14 +17,14 @@ from psycopg import sql
 from millrace_batch.errors import EmptyInputError, MissingTableError
 from millrace_batch.warehouse import ddl
 from millrace_batch.warehouse.columns import as_csv, postgres_type
+from millrace_batch.warehouse.connecting import connected
 from millrace_batch.warehouse.ddl import Connection, qualified
-from millrace_batch.warehouse.errors import WarehouseError, WarehouseUnavailableError
-from millrace_batch.warehouse.lake import Source
+from millrace_batch.warehouse.errors import WarehouseError
+from millrace_batch.warehouse.lake import Partition, Source
 from millrace_batch.warehouse.tables import TABLES, WarehouseTable
 
 # Loads of one database wait for each other: two of the same day would each keep the other's rows.
 _LOCK: Final = 0x6D696C6C72616365  # "millrace"
-_CONNECT_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,14 @@ class Loaded:
         lake_version: that was read; None: the lake has no such table.
         rows: of the day, now.
         replaced_rows: of the day, before.
+        lake_fingerprint: of the files that hold the day in the lake; None: there are none.
     """
 
     table: str
     lake_version: int | None
     rows: int
     replaced_rows: int
+    lake_fingerprint: str | None
 
 
 def load_day(dsn: str, source: Source, day: date) -> tuple[Loaded, ...]:
@@ -54,13 +56,10 @@ def load_day(dsn: str, source: Source, day: date) -> tuple[Loaded, ...]:
         WarehouseUnavailableError: Postgres does not answer, or cut the connection: all was loaded, or nothing.
         WarehouseError: Postgres cannot hold a value; nothing was loaded.
     """
+    if_lost = f"{day} in it is whole, the old one or the new: load it again."
     try:
-        with psycopg.connect(dsn, connect_timeout=_CONNECT_SECONDS, application_name="load_warehouse") as connection:
-            # What psycopg.connect opens, it commits at the end, or rolls back on an error.
+        with connected(dsn, "load_warehouse", if_lost) as connection:
             return _load(connection, source, day)
-    except psycopg.OperationalError as error:
-        message = f"the warehouse does not answer. {day} in it is whole, the old one or the new: load it again. {error}"
-        raise WarehouseUnavailableError(message) from error
     except psycopg.DataError as error:
         message = f"Postgres cannot hold a value of {day}, nothing was loaded: {error}"
         raise WarehouseError(message) from error
@@ -68,20 +67,22 @@ def load_day(dsn: str, source: Source, day: date) -> tuple[Loaded, ...]:
 
 def _load(connection: Connection, source: Source, day: date) -> tuple[Loaded, ...]:
     connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-    connection.execute("set local timezone to 'UTC'")
     ddl.create_missing(connection)
     # A dbt model that is being built holds this table, so that the days it looked up stay those it reads.
     connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(qualified("loads")))
     staged = [(table, *_stage(connection, table, source, day)) for table in TABLES.values()]
-    loaded = [Loaded(table.name, version, rows, _forget(connection, table, day)) for table, version, rows in staged]
+    loaded = [
+        Loaded(table.name, read.version, rows, _forget(connection, table, day), read.fingerprint)
+        for table, read, rows in staged
+    ]
     for table in TABLES.values():
         connection.execute(sql.SQL("insert into {} select * from {}").format(qualified(table.name), _staging(table)))
     _note(connection, loaded, day)
     return tuple(loaded)
 
 
-def _stage(connection: Connection, table: WarehouseTable, source: Source, day: date) -> tuple[int | None, int]:
-    """Copy the day's rows into a table of their own; return the lake's version, and how many they are."""
+def _stage(connection: Connection, table: WarehouseTable, source: Source, day: date) -> tuple[Partition, int]:
+    """Copy the day's rows into a table of their own; return what was read, and how many they are."""
     partition = source.read(table, day)
     if partition.version is None and table.required:
         message = f"the lake has no table {table.source}: run the jobs that write it first"
@@ -103,7 +104,7 @@ def _stage(connection: Connection, table: WarehouseTable, source: Source, day: d
     if table.required and not rows:
         message = f"table {table.source} has no rows of {day} in the lake: run the jobs of that day first"
         raise EmptyInputError(message)
-    return partition.version, rows
+    return partition, rows
 
 
 def _forget(connection: Connection, table: WarehouseTable, day: date) -> int:
@@ -114,13 +115,14 @@ def _forget(connection: Connection, table: WarehouseTable, day: date) -> int:
 
 def _note(connection: Connection, loaded: Sequence[Loaded], day: date) -> None:
     insert = sql.SQL(
-        "insert into {} (table_name, load_date, lake_version, row_count, replaced_row_count)"
-        " values (%s, %s, %s, %s, %s)"
+        "insert into {} (table_name, load_date, lake_version, row_count, replaced_row_count, lake_fingerprint)"
+        " values (%s, %s, %s, %s, %s, %s)"
     ).format(qualified("loads"))
+    rows = [
+        (done.table, day, done.lake_version, done.rows, done.replaced_rows, done.lake_fingerprint) for done in loaded
+    ]
     with connection.cursor() as cursor:
-        cursor.executemany(
-            insert, [(done.table, day, done.lake_version, done.rows, done.replaced_rows) for done in loaded]
-        )
+        cursor.executemany(insert, rows)
 
 
 def _staging(table: WarehouseTable) -> sql.Identifier:
