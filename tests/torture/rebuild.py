@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from millrace_common.records import Assigned, Outcome, Partition, Polled, SinkItem, SourceItem, Span
+from millrace_common.records import Assigned, Outcome, Partition, Polled, Replayed, SinkItem, SourceItem, Span
 from millrace_common.service import Parts
 from millrace_common.snapshots import Snapshot, SnapshotStore
 from millrace_ingest import app as ingest
@@ -54,7 +54,8 @@ def newest_snapshots(state: Path) -> dict[str, int]:
 def rebuilt_differently(stack: Stack) -> list[str]:
     """Build the states of ingest and sessionize from their logs up to their newest snapshots; say where they differ.
 
-    A partition whose first records are no longer kept is left out.
+    A partition whose first records are no longer kept is left out. That one idled is not in its log: the watermark that
+    its snapshot has then is applied to the state built anew, as a restart applies the committed one.
     """
     problems: list[str] = []
     for service in (_ingest(stack), _sessionize(stack)):
@@ -86,14 +87,27 @@ def _leads_to(stack: Stack, service: _Service, snapshot: Snapshot) -> bool:
     service.step(Assigned(partition, _GENERATION, None))
     library = Library(stack.bootstrap_servers, stack.registry_url, stack.lake)
     state = None
-    for _, found in runs(library, [partition]):
+    for item in _up_to(snapshot, library):
+        for outcome in service.step(item):
+            state = outcome.state if isinstance(outcome, Outcome) else state
+    return state is not None and rows_of(state) == rows_of(snapshot.state)
+
+
+def _up_to(snapshot: Snapshot, library: Library) -> Iterator[SourceItem]:
+    for _, found in runs(library, [snapshot.partition]):
         records = [record for record in found if (record.offset() or 0) < snapshot.offset]
         if records:
             first, last = records[0].offset() or 0, records[-1].offset() or 0
-            span = Span(partition, _GENERATION, first, last + 1, snapshot_due=True)
-            for outcome in service.step(Polled(span, records)):
-                state = outcome.state if isinstance(outcome, Outcome) else state
-    return state is not None and rows_of(state) == rows_of(snapshot.state)
+            yield Polled(Span(snapshot.partition, _GENERATION, first, last + 1, snapshot_due=True), records)
+        if len(records) < len(found):
+            break
+    yield Replayed(snapshot.partition, _GENERATION, snapshot.offset, _advanced_to_ms(snapshot))
+
+
+def _advanced_to_ms(snapshot: Snapshot) -> int | None:
+    """Return the watermark that the clock, not a record, moved to; None if there was no such advance."""
+    floor = (snapshot.state.schema.metadata or {}).get(b"floor_ms")
+    return int(floor) if floor else None
 
 
 def rows_of(state: pa.Table) -> list[str]:
