@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from millrace_common.columns import Int64s, any_of, entries, list_lengths, list_rows
 from millrace_ingest.checks import Batch, Rule, empty_strings, rows_of, strings_with_nul, timestamp_rules
-from millrace_ingest.currencies import CURRENCIES
 from millrace_ingest.fingerprints import Fingerprints, fingerprints
 from millrace_ingest.reasons import Reason
+from millrace_schemas.currencies import CURRENCIES
 
 _TOLERANCE: Final = 0.01  # of the order's currency
 _ROUNDING: Final = (
