@@ -190,7 +190,7 @@ def _fill(stack: Stack, job: Job, log: Log, count: int, say: Say) -> Log:
             batch = columns.raw(new, first, log.epoch_ms, is_bad(rows, first, len(new)))
         else:
             batch = columns.enriched(new, first, log.epoch_ms)
-        keys, values = session_ids(new.visit).to_pylist(), encoder.encode(batch)
+        keys, values = session_ids(new.visit).to_pylist(), list(encoder.encode(batch))
         produce(
             producer,
             job.input_topic,

@@ -88,7 +88,7 @@ def messages(job: Job, wanted: Expected) -> list[Message]:
         if job.shape == "raw"
         else columns.enriched(wanted.events, 0, EPOCH_MS)
     )
-    values = Encoder(schema_text(job.input_subject), 9).encode(batch)
+    values = list(Encoder(schema_text(job.input_subject), 9).encode(batch))
     keys = [key.encode() for key in session_ids(wanted.events.visit).to_pylist()]
     appended_ms = EPOCH_MS + 86_400_000
     return [

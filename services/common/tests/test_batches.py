@@ -3,12 +3,14 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace_common.batches import Dictionaries, Structs, batches_of
+from millrace_common.columns import Binaries
 
 
 class Message(ctypes.Structure):
@@ -65,6 +67,15 @@ def test_librdkafka_reads_each_record_as_it_is(records: Sequence[tuple[bytes | N
     codes = structs.produce("t", [key for key, _ in records], [value for _, value in records], 0)
     assert reader.read == records
     assert not codes.any()
+
+
+@given(st.lists(st.binary(max_size=9), max_size=20), st.integers(min_value=0, max_value=3))
+def test_librdkafka_reads_each_row_of_a_column_as_it_is(values: list[bytes], skipped: int) -> None:
+    reader = Reader()
+    structs = Structs(cast(Producer, SimpleNamespace()), cast(Any, reader), 0)
+    column = Binaries(pa.array(values, pa.binary()))[skipped:]
+    structs.produce("t", [None] * len(column), column, 0)
+    assert [value for _, value in reader.read] == values[skipped:]
 
 
 def test_both_ways_say_the_same_of_a_full_queue(producer: Producer) -> None:

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace_common.columns import StringMap, Text, entries, list_lengths, list_rows
+from millrace_common.columns import Binaries, StringMap, Text, entries, list_lengths, list_rows
 
 texts = st.text("ab\0ü", max_size=20)
 rows = st.lists(st.one_of(st.none(), texts), max_size=12)
@@ -73,3 +73,12 @@ def test_entries_of_lists_know_their_rows(lists: list[list[int]], start: int) ->
     assert list_lengths(column).tolist() == [len(row) for row in lists[start:]]
     assert entries(column, column.values).to_pylist() == [value for row in lists[start:] for value in row]
     assert list_rows(column).tolist() == [number for number, row in enumerate(lists[start:]) for _ in row]
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(min_value=0, max_value=3))
+def test_a_binary_column_is_the_sequence_of_its_rows(values: list[bytes], skipped: int) -> None:
+    column = Binaries(pa.array(values, pa.binary()))
+    assert list(column) == values
+    assert [column[row] for row in range(len(column))] == values
+    part = column[skipped:]
+    assert (list(part), len(part)) == (values[skipped:], len(values[skipped:]))

@@ -1,6 +1,6 @@
 """The whole flow on an in-memory source, with real tables behind it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -65,7 +65,7 @@ def test_records_of_two_topics_become_rows_of_two_tables(
     order_encoder = Encoder(texts[2], 2)
     order_values = order_encoder.encode(pa.RecordBatch.from_pylist([order], schema=order_encoder.schema))
 
-    def run(partition: Partition, values: list[bytes], first: int) -> Polled:
+    def run(partition: Partition, values: Sequence[bytes], first: int) -> Polled:
         records = [Record(value, None, first + number) for number, value in enumerate(values)]
         return Polled(Span(partition, GENERATION, first, first + len(values)), records)
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, Producer, cimpl
 
+from millrace_common.columns import Binaries
+
 _log = logging.getLogger(__name__)
 
 _COPY: Final = 2  # RD_KAFKA_MSG_F_COPY
@@ -156,16 +158,27 @@ def _handle(producer: Producer, library: ctypes.CDLL, client_id: str) -> int:
     return handle
 
 
-def _point(
-    messages: npt.NDArray[np.void], pointer: str, length: str, parts: Sequence[bytes | None]
-) -> npt.NDArray[np.uint8]:
-    """Let `messages` point to `parts`, which go into one buffer; return it: they are good as long as it is."""
-    missing = [row for row, part in enumerate(parts) if part is None] if None in parts else []
-    whole = [part or b"" for part in parts] if missing else parts
-    lengths = np.fromiter(map(len, whole), dtype=np.uintp, count=len(parts))  # type: ignore[arg-type]  # none is None
-    buffer = np.frombuffer(b"".join(whole) + b"\0", dtype=np.uint8)  # type: ignore[arg-type]  # a byte, if all are empty
+def _point(messages: npt.NDArray[np.void], pointer: str, length: str, parts: Sequence[bytes | None]) -> object:
+    """Let `messages` point to `parts`, if need be in one buffer; return what they are good as long as it lives."""
+    if isinstance(parts, Binaries):
+        messages[length] = np.diff(parts.bounds)
+        messages[pointer] = np.uintp(parts.address) + parts.bounds[:-1].astype(np.uintp)
+        return parts
+    missing: list[int] = []
+    whole: Sequence[bytes] = parts  # type: ignore[assignment]  # if it is not so, asking for lengths says it
+    try:
+        lengths = _lengths(whole)
+    except TypeError:
+        missing = [row for row, part in enumerate(parts) if part is None]
+        whole = [part or b"" for part in parts]
+        lengths = _lengths(whole)
+    buffer = np.frombuffer(b"".join(whole) or b"\0", dtype=np.uint8)  # a byte, if all are empty
     ends = np.cumsum(lengths, dtype=np.uintp)
     messages[length] = lengths
     messages[pointer] = np.uintp(buffer.ctypes.data) + ends - lengths
     messages[pointer][missing] = 0
     return buffer
+
+
+def _lengths(parts: Sequence[bytes]) -> npt.NDArray[np.uintp]:
+    return np.fromiter(map(len, parts), dtype=np.uintp, count=len(parts))

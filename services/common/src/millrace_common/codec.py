@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyruhvro
 
 from millrace_common import avro, structure
-from millrace_common.columns import Bools, Int64s, rows_with_text, string_bytes
+from millrace_common.columns import Binaries, Bools, Int64s, rows_with_text, string_bytes
 from millrace_common.errors import RegistryUnavailableError
 from millrace_common.records import Decoded, Polled, Reject
 from millrace_common.registry import Schemas
@@ -35,6 +35,7 @@ DECODE: Final = "decode"
 MAGIC: Final = b"\x00"
 HEADER_BYTES: Final = 5
 _LAST_OF_ASCII: Final = 0x7F
+_MAGIC: Final = pa.scalar(False)  # noqa: FBT003  # made once: to see what type a value has, pyarrow tries to import things
 
 
 class Reason(StrEnum):
@@ -79,7 +80,7 @@ class Encoder:
         """The Arrow schema a batch must have, to the letter."""
         return self._schema
 
-    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+    def encode(self, batch: pa.RecordBatch) -> Binaries:
         """Return one framed value for each row of `batch`.
 
         Raises:
@@ -87,7 +88,7 @@ class Encoder:
                 (it would silently become "" or 0).
         """
         if batch.num_rows == 0:
-            return []
+            return Binaries(pa.array([], pa.binary()))
         for column, field in zip(batch.columns, self._schema, strict=True):
             if not column.type.equals(field.type) or (not field.nullable and column.null_count):
                 message = f"column {field.name}: {column.type} with {column.null_count} nulls is not {field}"
@@ -95,9 +96,8 @@ class Encoder:
         value = pa.StructArray.from_arrays(batch.columns, fields=list(self._schema))
         # As an array from the start: a float scalar would turn a signalling NaN, some ids are one, into a quiet one.
         schema_id = pa.array(np.frombuffer(self._id_bytes * len(value), dtype="<f4"))
-        framed = pa.record_batch([pa.repeat(False, len(value)), schema_id, value], names=["magic", "id", "value"])
-        values: list[bytes] = pyruhvro.serialize_record_batch(framed, self._framed, 1)[0].to_pylist()
-        return values
+        framed = pa.record_batch([pa.repeat(_MAGIC, len(value)), schema_id, value], names=["magic", "id", "value"])
+        return Binaries(pyruhvro.serialize_record_batch(framed, self._framed, 1)[0])
 
 
 class RowEncoder:
@@ -183,9 +183,13 @@ class Decoder:
     def _decode_uniform(self, values: Sequence[bytes | None]) -> pa.RecordBatch | None:
         """Return the columns if all of `values` are whole datums of the writer seen last, else None."""
         writer = self._latest
-        if writer is None or writer.framed is None or None in values:
+        if writer is None or writer.framed is None:
             return None
-        if max(map(len, values), default=0) > self._max_value_bytes:  # type: ignore[arg-type]  # no None in values
+        try:
+            longest = max(map(len, values), default=0)  # type: ignore[arg-type]  # it says so if one is None
+        except TypeError:
+            return None
+        if longest > self._max_value_bytes:
             return None
         decoded = self._decode_frames(writer, values)  # type: ignore[arg-type]  # no None in values
         if decoded is None or not decoded[1].all():

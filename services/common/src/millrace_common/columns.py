@@ -1,7 +1,7 @@
 """Arrow columns as numpy sees them: bytes of strings, values of maps, without a Python object a row."""
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -86,13 +86,56 @@ class Text:
         return rows[self.lengths[rows] > 0]
 
 
+class Binaries(Sequence[bytes]):
+    """A binary column without nulls as a sequence of bytes objects, which are only made when they are asked for.
+
+    Attributes:
+        bounds: int32, row n is what lies from bounds[n] to bounds[n + 1] behind `address`; one more than rows.
+        address: of the first byte; good as long as this object lives.
+    """
+
+    __slots__ = ("_column", "address", "bounds")
+
+    def __init__(self, column: pa.BinaryArray) -> None:
+        """Look at `column`; its bytes are not copied."""
+        _, bounds, data = column.buffers()
+        self._column = column
+        if not len(column):
+            self.bounds: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
+        else:
+            self.bounds = np.frombuffer(bounds, dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+        # Of an empty row nobody reads a byte, but its address must not be 0: that would be no value at all.
+        self.address: int = (data if data is not None else pa.py_buffer(b"\0")).address
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, row: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> "Binaries": ...
+
+    def __getitem__(self, row: int | slice) -> "bytes | Binaries":
+        """Return a row, or some as a column."""
+        if isinstance(row, slice):
+            return Binaries(self._column[row])
+        value: bytes = self._column[row].as_py()
+        return value
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Return the rows, in order."""
+        return iter(self._column.to_pylist())
+
+
 def string_bytes(strings: pa.StringArray) -> Bytes:
     """Return the bytes of all rows of a string column, one behind the other, and whatever is behind its nulls."""
     _, bounds, data = strings.buffers()
     if data is None or not len(strings):
         return np.empty(0, dtype=np.uint8)
-    first, last = np.frombuffer(bounds, dtype=np.int32)[[strings.offset, strings.offset + len(strings)]]
-    return np.frombuffer(data, dtype=np.uint8)[first:last]
+    ends = np.frombuffer(bounds, dtype=np.int32)
+    return np.frombuffer(data, dtype=np.uint8)[ends[strings.offset] : ends[strings.offset + len(strings)]]
 
 
 def list_lengths(lists: pa.Array) -> Int64s:
@@ -109,8 +152,11 @@ def list_rows(lists: pa.Array) -> Int64s:
 
 def entries(lists: pa.Array, values: pa.Array) -> pa.Array:
     """Return the part of a list or map column's flat `values` that belongs to its rows; differs for slices only."""
-    bounds = _bounds(lists)
-    return values.slice(bounds[0], bounds[-1] - bounds[0])
+    if not len(lists):
+        return values.slice(0, 0)
+    bounds = np.frombuffer(lists.buffers()[1], dtype=np.int32)
+    first, last = int(bounds[lists.offset]), int(bounds[lists.offset + len(lists)])
+    return values if first == 0 and last == len(values) else values.slice(first, last - first)
 
 
 def any_of(rows: Sequence[Int64s]) -> Int64s:

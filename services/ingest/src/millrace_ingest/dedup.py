@@ -202,7 +202,8 @@ class SeenIds:
 
     def _live(self) -> tuple[Fingerprints, Int64s]:
         place = np.flatnonzero(self._seen > self._horizon())
-        at_ms = self._seen.ravel()[place].astype(np.int64) + self._epoch_ms
+        at_ms = self._seen.ravel()[place].astype(np.int64)
+        at_ms += self._epoch_ms  # in place: for a large table each array is ten megabytes or more
         return Fingerprints(self._high.ravel()[place], self._low.ravel()[place]), at_ms
 
     def _move(self, ids: Fingerprints, at_ms: Int64s, more: int = 0) -> None:
@@ -213,24 +214,23 @@ class SeenIds:
         share = next(share for most, share in _ROOMY if len(ids) + more < most)
         buckets = max(_FEWEST_BUCKETS, int((len(ids) + more) / share / _SLOTS))
         self._allocate(buckets, epoch_ms=self._clock_ms - self._window_ms - 1)
-        marks = self._marks(at_ms)
         order = np.argsort(ids.high)
         next_free = 0
         for start in range(0, len(ids), _MOVED_AT_ONCE):
             rows = order[start : start + _MOVED_AT_ONCE]
-            part, position = ids.take(rows), np.arange(len(rows))
+            part, marks, position = ids.take(rows), self._marks(at_ms[rows]), np.arange(len(rows))
             home = self._home(part)
             place = np.maximum(np.maximum.accumulate(home * _SLOTS - position), next_free) + position
             next_free = int(place[-1]) + 1
             fits = int(np.searchsorted(place, self._high.size))
-            self._write(place[:fits], part.take(position[:fits]), marks[rows[:fits]])
+            self._write(place[:fits], part.take(position[:fits]), marks[:fits])
             self._in_use += fits
             passed, bucket = home[:fits], place[:fits] // _SLOTS
             while len(behind := np.flatnonzero(passed < bucket)):
                 passed, bucket = passed[behind], bucket[behind]
                 self._spilled[passed] = True
                 passed = passed + 1
-            self._put(part.take(position[fits:]), marks[rows[fits:]])  # past the last bucket comes the first
+            self._put(part.take(position[fits:]), marks[fits:])  # past the last bucket comes the first
 
 
 @dataclass(frozen=True, slots=True)

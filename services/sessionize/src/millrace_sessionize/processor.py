@@ -44,7 +44,7 @@ UPDATES_PER_OUTCOME = 10_000
 class RecordEncoder(Protocol):
     """Encodes rows of one shape as framed values; `millrace_common.codec.Encoder` is one."""
 
-    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+    def encode(self, batch: pa.RecordBatch) -> Sequence[bytes]:
         """Return one value a row."""
 
 
