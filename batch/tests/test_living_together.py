@@ -120,7 +120,7 @@ def delete_an_event(spark: SparkSession, lake: Lake) -> None:
 
 
 def replace_the_day(spark: SparkSession, lake: Lake) -> None:
-    rows = lake.read_days(spark, "sessions", "session_date", DAY, DAY).withColumn("country_code", f.lit("IT"))
+    rows = lake.days_with_rows(spark, "sessions", "session_date", DAY, DAY).withColumn("country_code", f.lit("IT"))
     assert writing.replace_day(spark, lake, "sessions", "session_date", DAY, rows)
 
 

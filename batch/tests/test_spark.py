@@ -20,7 +20,7 @@ def test_spark_reads_what_the_stream_wrote(spark: SparkSession, lake: Lake, stre
     table = stream_table(name)
     table.append([{}, {}])
     table.append([{}])
-    read = lake.read_days(spark, name, table.spec.partition_column, DAY, DAY)
+    read = lake.days_with_rows(spark, name, table.spec.partition_column, DAY, DAY)
     assert read.count() == 3
     assert read.columns == table.spec.schema.names
 
@@ -39,7 +39,7 @@ def test_a_table_that_is_not_there_is_named(spark: SparkSession, lake: Lake) -> 
 def test_a_day_without_rows_is_refused(spark: SparkSession, lake: Lake, stream_table: Open) -> None:
     stream_table("events").append([{}])
     with pytest.raises(EmptyInputError, match="events has no rows of 2026-03-02"):
-        lake.read_days(spark, "events", "event_date", DAY + timedelta(1), DAY + timedelta(1))
+        lake.days_with_rows(spark, "events", "event_date", DAY + timedelta(1), DAY + timedelta(1))
 
 
 def test_a_session_with_another_log_store_is_refused(spark: SparkSession, jars: Jars) -> None:

@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 
 from lake_days import schema_of, write_day
 from millrace_batch.errors import EmptyInputError, MissingTableError
+from millrace_batch.lake import Lake
 from millrace_batch.warehouse.errors import TableChangedError, WarehouseError, WarehouseUnavailableError
 from millrace_batch.warehouse.lake import DeltaLake, Partition
 from millrace_batch.warehouse.loading import load_day
@@ -67,7 +68,7 @@ def _everything(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_rows_arrive_exactly_and_a_second_load_changes_none(dsn: str, tmp_path: Path, made: Shop) -> None:
-    loaded = {done.table: done for done in load_day(dsn, DeltaLake(str(tmp_path)), FIRST)}
+    loaded = {done.table: done for done in load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)}
     columns = [name for name in TABLES["sessions"].columns if name != "session_date"]
     expected = [tuple(row.get(name) for name in columns) for row in made.sessions[FIRST]]
     read = _rows(dsn, f"select {', '.join(columns)} from lake.sessions where session_date = '{FIRST}'")
@@ -82,8 +83,8 @@ def test_rows_arrive_exactly_and_a_second_load_changes_none(dsn: str, tmp_path: 
     assert (loaded["quality_results"].rows, loaded["quality_results"].lake_version) == (0, None)
 
     before = _everything(dsn)
-    load_day(dsn, DeltaLake(str(tmp_path)), SECOND)
-    again = {done.table: done for done in load_day(dsn, DeltaLake(str(tmp_path)), FIRST)}
+    load_day(dsn, DeltaLake(Lake(str(tmp_path))), SECOND)
+    again = {done.table: done for done in load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)}
     assert again["sessions"].replaced_rows == len(expected)
     with psycopg.connect(dsn) as connection:
         for table in TABLES.values():
@@ -112,7 +113,7 @@ def _cut_off(dsn: str) -> None:
 def test_cut_load_leaves_old_day_whole(
     dsn: str, tmp_path: Path, made: Shop, cut: Callable[[str], None], error: type[Exception]
 ) -> None:
-    lake = DeltaLake(str(tmp_path))
+    lake = DeltaLake(Lake(str(tmp_path)))
     load_day(dsn, lake, FIRST)
     before, loads = _everything(dsn), _rows(dsn, "select * from lake.loads")
     change_first_day(made)
@@ -135,7 +136,7 @@ def test_cut_load_leaves_old_day_whole(
 
 @pytest.mark.usefixtures("made")
 def test_two_loads_of_a_day_wait_for_each_other(dsn: str, tmp_path: Path) -> None:
-    lake = DeltaLake(str(tmp_path))
+    lake = DeltaLake(Lake(str(tmp_path)))
 
     def wait_for_other(count: int) -> None:
         if count == 1:
@@ -160,7 +161,7 @@ def _waiting(dsn: str) -> bool:
 
 @pytest.mark.usefixtures("made")
 def test_new_column_is_added_and_changed_one_refused(dsn: str, tmp_path: Path) -> None:
-    lake = DeltaLake(str(tmp_path))
+    lake = DeltaLake(Lake(str(tmp_path)))
     load_day(dsn, lake, FIRST)
     sessions = TABLES["sessions"]
     wider = schema_of(sessions).append(pa.field("campaign", pa.string()))
@@ -191,17 +192,17 @@ def test_new_column_is_added_and_changed_one_refused(dsn: str, tmp_path: Path) -
 
 def test_missing_and_empty_input_is_named(dsn: str, tmp_path: Path) -> None:
     with pytest.raises(MissingTableError, match="no table sessions"):
-        load_day(dsn, DeltaLake(str(tmp_path)), FIRST)
+        load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)
     write_day(tmp_path, "sessions", FIRST, [session("a", at(FIRST, 5), None)])
     with pytest.raises(EmptyInputError, match=f"sessions has no rows of {SECOND}"):
-        load_day(dsn, DeltaLake(str(tmp_path)), SECOND)
+        load_day(dsn, DeltaLake(Lake(str(tmp_path))), SECOND)
     assert _rows(dsn, "select to_regnamespace('lake')") == [(None,)], "nothing of a refused load stays"
 
 
 def test_error_does_not_tell_the_password(tmp_path: Path) -> None:
     dsn = f"host={tmp_path} user=millrace password=sesame dbname=millrace"
     with pytest.raises(WarehouseUnavailableError) as caught:
-        load_day(dsn, DeltaLake(str(tmp_path)), FIRST)
+        load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)
     assert "sesame" not in str(caught.value)
 
 
@@ -209,4 +210,4 @@ def test_value_that_postgres_cannot_hold_is_an_error_of_the_load(dsn: str, tmp_p
     made.sessions[FIRST].append(session("nul", at(FIRST, 5), "a\0b"))
     made.write(tmp_path, [FIRST])
     with pytest.raises(WarehouseError, match="cannot hold a value of 2026-03-07"):
-        load_day(dsn, DeltaLake(str(tmp_path)), FIRST)
+        load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)

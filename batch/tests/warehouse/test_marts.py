@@ -13,6 +13,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from millrace_batch.lake import Lake
 from millrace_batch.warehouse import dbt
 from millrace_batch.warehouse.lake import DeltaLake
 from millrace_batch.warehouse.loading import load_day
@@ -38,7 +39,7 @@ class Warehouse:
     def load(self, *days: date) -> None:
         self.rows.write(self.lake, days)
         for day in days:
-            load_day(self.dsn, DeltaLake(str(self.lake)), day)
+            load_day(self.dsn, DeltaLake(Lake(str(self.lake))), day)
 
     def dbt(self, *arguments: str) -> tuple[bool, str]:
         """Run a dbt command; return whether it went well, and what it printed."""

@@ -103,11 +103,11 @@ def test_day_is_loaded_until_the_warehouse_has_what_the_lake_has(dsn: str, tmp_p
     _write_events(tmp_path)
     assert [one.day for one in due_loads(dsn, lake, SHOP_DAYS)] == list(DAYS)
     for day in DAYS:
-        load_day(dsn, DeltaLake(lake.uri), day)
+        load_day(dsn, DeltaLake(lake), day)
     assert due_loads(dsn, lake, SHOP_DAYS) == []
     rows.write(tmp_path, [SECOND])
     assert due_loads(dsn, lake, SHOP_DAYS) == [Due("load_warehouse", SECOND)]
-    load_day(dsn, DeltaLake(lake.uri), SECOND)
+    load_day(dsn, DeltaLake(lake), SECOND)
     assert due_loads(dsn, lake, SHOP_DAYS) == []
     # A table that the lake had not: its days are due that have rows of it.
     write_day(tmp_path, "quality_results", FIRST, [{"check_name": "one"}])
@@ -126,21 +126,21 @@ def test_warehouse_that_noted_no_fingerprints_is_loaded_once_more(dsn: str, tmp_
     shop().write(tmp_path, DAYS)
     _write_events(tmp_path)
     for day in DAYS:
-        load_day(dsn, DeltaLake(lake.uri), day)
+        load_day(dsn, DeltaLake(lake), day)
     with psycopg.connect(dsn) as connection:
         connection.execute("alter table lake.loads drop column lake_fingerprint")
     assert len(due_loads(dsn, lake, SHOP_DAYS)) == len(DAYS)
-    load_day(dsn, DeltaLake(lake.uri), FIRST)
+    load_day(dsn, DeltaLake(lake), FIRST)
     assert [one.day for one in due_loads(dsn, lake, SHOP_DAYS)] == list(DAYS[1:])
 
 
 def test_marts_are_due_after_a_load_until_they_are_built(dsn: str, tmp_path: Path) -> None:
     assert freshness.due_build(dsn) is None, "there is nothing to build from"
     shop().write(tmp_path, DAYS)
-    load_day(dsn, DeltaLake(str(tmp_path)), FIRST)
+    load_day(dsn, DeltaLake(Lake(str(tmp_path))), FIRST)
     through = freshness.due_build(dsn)
     assert through is not None
-    load_day(dsn, DeltaLake(str(tmp_path)), SECOND)
+    load_day(dsn, DeltaLake(Lake(str(tmp_path))), SECOND)
     freshness.record_build(dsn, through)
     newest = freshness.due_build(dsn)
     assert newest is not None, "a load that came while the marts were built is not taken for built"

@@ -28,9 +28,9 @@ def events_of(spark: SparkSession, lake: Lake, first: date, last: date) -> DataF
         EmptyInputError: there are none on the last day.
         MissingTableError: there is no table events.
     """
-    lake.read_days(spark, "events", "event_date", last, last)
+    lake.days_with_rows(spark, "events", "event_date", last, last)
     of_event = Window.partitionBy("client_session_id", "event_id").orderBy("received_at", "event_time")
-    rows = lake.read_days(spark, "events", "event_date", first, last)
+    rows = lake.days(spark, "events", "event_date", first, last)
     return rows.withColumn("_row", f.row_number().over(of_event)).filter("_row = 1").drop("_row")
 
 
@@ -49,9 +49,7 @@ def orders_of(spark: SparkSession, lake: Lake, first: date, last: date, known_un
     Returns:
         The columns of transactions, placed_date, and total_cents: the sum in the order's currency.
     """
-    statuses = lake.read(spark, "transactions").filter(
-        f.col("event_date").between(f.lit(first - STATUSES_WITHIN), f.lit(known_until))
-    )
+    statuses = lake.days(spark, "transactions", "event_date", first - STATUSES_WITHIN, known_until)
     of_order = Window.partitionBy("transaction_id")
     latest_first = of_order.orderBy(f.desc("occurred_at"), f.expr("status = 'pending'"), "status", "total_amount")
     return (
@@ -67,7 +65,7 @@ def orders_of(spark: SparkSession, lake: Lake, first: date, last: date, known_un
 
 def sessions_of(spark: SparkSession, lake: Lake, first: date, last: date) -> DataFrame:
     """Return the sessions that began on the days `first` to `last`, in their latest revision."""
-    rows = lake.read(spark, "sessions").filter(f.col("session_date").between(f.lit(first), f.lit(last)))
+    rows = lake.days(spark, "sessions", "session_date", first, last)
     # Not row_number: two sessions cut by max_events in one millisecond share an id and a revision (ADR 0005).
     newest = f.max("revision").over(Window.partitionBy("session_date", "session_id"))
     return (

@@ -70,7 +70,7 @@ def due_loads(dsn: str, lake: Lake, days: Days) -> list[Due]:
         WarehouseUnavailableError: Postgres does not answer.
     """
     with_night = nights(LakeState(lake), days)
-    return [Due(LOAD, day) for day in freshness.outdated(dsn, DeltaLake(lake.uri), with_night)]
+    return [Due(LOAD, day) for day in freshness.outdated(dsn, DeltaLake(lake), with_night)]
 
 
 def as_lines(due: Sequence[Due]) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _reenrich(night: Night) -> Outcome:
 
 
 def _load_warehouse(night: Night) -> Outcome:
-    loaded = load_day(night.warehouse(), DeltaLake(night.lake.uri), night.day)
+    loaded = load_day(night.warehouse(), DeltaLake(night.lake), night.day)
     lines = tuple(f"{done.table}: {done.rows:,} rows, in place of {done.replaced_rows:,}" for done in loaded)
     return Outcome(lines, {"rows": float(sum(done.rows for done in loaded))})
 

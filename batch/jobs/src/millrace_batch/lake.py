@@ -54,13 +54,7 @@ class Lake:
 
     def has(self, spark: SparkSession, table: str) -> bool:
         """Say whether the table is there."""
-        try:
-            spark.read.format("delta").load(self.table_uri(table)).schema  # noqa: B018  # it is the read that may fail
-        except AnalysisException as error:
-            if error.getCondition() in _NO_TABLE:
-                return False
-            raise
-        return True
+        return self._found(spark, table) is not None
 
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """Return all rows of a table, as of now: the frame keeps this version.
@@ -68,21 +62,40 @@ class Lake:
         Raises:
             MissingTableError: it is not in the lake.
         """
-        if not self.has(spark, table):
+        found = self._found(spark, table)
+        if found is None:
             message = f"there is no table {table} in {self.uri}: has the stream written to this lake yet?"
             raise MissingTableError(message)
-        return spark.read.format("delta").load(self.table_uri(table))
+        return found
 
-    def read_days(self, spark: SparkSession, table: str, column: str, first: date, last: date) -> DataFrame:
+    def days(self, spark: SparkSession, table: str, column: str, first: date, last: date) -> DataFrame:
         """Return the rows of the days `first` to `last`, both included, by the table's partition `column`.
+
+        Raises:
+            MissingTableError: the table is not in the lake.
+        """
+        return self.read(spark, table).where(f.col(column).between(f.lit(first), f.lit(last)))
+
+    def days_with_rows(self, spark: SparkSession, table: str, column: str, first: date, last: date) -> DataFrame:
+        """Return what `days` returns, if it is anything.
 
         Raises:
             MissingTableError: the table is not in the lake.
             EmptyInputError: it has no row of these days.
         """
-        rows = self.read(spark, table).where(f.col(column).between(f.lit(first), f.lit(last)))
+        rows = self.days(spark, table, column, first, last)
         if rows.isEmpty():
             days = f"{first}" if first == last else f"{first} to {last}"
             message = f"table {table} has no rows of {days}: is the date right, and has the stream caught up with it?"
             raise EmptyInputError(message)
+        return rows
+
+    def _found(self, spark: SparkSession, table: str) -> DataFrame | None:
+        try:
+            rows = spark.read.format("delta").load(self.table_uri(table))
+            rows.schema  # noqa: B018  # it is the look that may fail
+        except AnalysisException as error:
+            if error.getCondition() in _NO_TABLE:
+                return None
+            raise
         return rows

@@ -48,7 +48,7 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
         QualityError: a check of severity error does not hold; results and report are written.
     """
     day = params.day
-    events = lake.read_days(spark, "events", "event_date", day, day)
+    events = lake.days_with_rows(spark, "events", "event_date", day, day)
     by_table = {table: _figures(spark, lake, table, params) for table in sorted({one.table for one in params.checks})}
     results = [judge(check, by_table[check.table], day) for check in params.checks]
     writing.replace_day(spark, lake, "quality_results", "check_date", day, as_rows(spark, results, day))

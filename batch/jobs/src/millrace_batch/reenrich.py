@@ -77,7 +77,7 @@ def run(spark: SparkSession, lake: Lake, params: Params, tell: Tell) -> Outcome:
         ProductsError: the reference data is not what it should be.
         ConflictError: the stream wrote to a day again and again; the days before are done.
     """
-    days = _days(lake.read_days(spark, _TABLE, _DAY, params.first, params.last))
+    days = _days(lake.days_with_rows(spark, _TABLE, _DAY, params.first, params.last))
     products = read_products(spark, params.products).persist()
     try:
         changed = sum(_reenrich(spark, lake, products, day, params, tell) for day in days)
@@ -135,4 +135,4 @@ def _replacing(spark: SparkSession, lake: Lake, products: DataFrame, day: date) 
 
 
 def _of_day(spark: SparkSession, lake: Lake, day: date) -> DataFrame:
-    return lake.read(spark, _TABLE).filter(f.col(_DAY) == f.lit(day))
+    return lake.days(spark, _TABLE, _DAY, day, day)

@@ -46,7 +46,7 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
         UnexplainedError: a difference has no cause; table reconciliation has it, and nothing was corrected there.
         ConflictError: the stream wrote sessions of the day again and again.
     """
-    lake.read_days(spark, "events", "event_date", params.day, params.day)
+    lake.days_with_rows(spark, "events", "event_date", params.day, params.day)
     around = partial(_around, spark, lake, params.day)
     events, sessions = around("events", "event_date"), around("sessions", "session_date")
     period = _period(events, params)
@@ -73,7 +73,7 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
 
 
 def _around(spark: SparkSession, lake: Lake, day: date, table: str, column: str) -> DataFrame:
-    return lake.read(spark, table).filter(f.col(column).between(f.lit(day - _DAY), f.lit(day + _DAY)))
+    return lake.days(spark, table, column, day - _DAY, day + _DAY)
 
 
 def _period(events: DataFrame, params: Params) -> Period:

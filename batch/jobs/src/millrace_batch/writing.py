@@ -6,7 +6,6 @@ from datetime import date
 from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as f
 
 from millrace_batch import conflicts
 from millrace_batch.lake import Lake
@@ -50,7 +49,7 @@ def replace_day(spark: SparkSession, lake: Lake, table: str, column: str, day: d
         Whether something was written.
     """
     if lake.has(spark, table):
-        there = lake.read(spark, table).filter(f.col(column) == f.lit(day))
+        there = lake.days(spark, table, column, day, day)
         if there.columns == rows.columns and there.exceptAll(rows).isEmpty() and rows.exceptAll(there).isEmpty():
             return False
     writer = rows.write.format("delta").mode("overwrite").partitionBy(column)

@@ -1,7 +1,7 @@
 """The lake as the load sees it: a day of a table at one version, in batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
+from millrace_batch.lake import Lake
 from millrace_batch.live_files import files_by_day, fingerprint
 from millrace_batch.warehouse.tables import WarehouseTable
 
@@ -43,12 +44,10 @@ class DeltaLake:
     """The lake itself.
 
     Attributes:
-        uri: the folder of all tables: a path or an object store's address.
-        options: for delta-rs (object store credentials, endpoint).
+        lake: the tables, and how delta-rs reaches them.
     """
 
-    uri: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    lake: Lake
 
     def read(self, table: WarehouseTable, day: date) -> Partition:
         """Return the rows of `day`, as of the table's newest version; only files of that day are opened."""
@@ -74,7 +73,7 @@ class DeltaLake:
 
     def _open(self, table: WarehouseTable) -> DeltaTable | None:
         try:
-            return DeltaTable(f"{self.uri.rstrip('/')}/{table.source}", storage_options=dict(self.options))
+            return self.lake.delta_rs(table.source)
         except TableNotFoundError:
             return None
 
