@@ -3,6 +3,7 @@
 Bots count like everybody; tables with a dimension for them keep it.
 """
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
@@ -17,6 +18,21 @@ NOT_AN_ORDER: Final = "cancelled"
 
 STATUSES_WITHIN: Final = timedelta(days=7)
 """An order's statuses come within a week of its first."""
+
+LOOK_BACK_DAYS: Final = 30
+"""How many days segments and features look at, the last one included."""
+
+LOOK_BACK: Final = timedelta(days=LOOK_BACK_DAYS - 1)
+"""From the first of these days to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Events and orders of some days, and the sessions that began on them."""
+
+    events: DataFrame
+    sessions: DataFrame
+    orders: DataFrame
 
 
 def events_of(spark: SparkSession, lake: Lake, first: date, last: date) -> DataFrame:

@@ -9,9 +9,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from millrace_batch import writing
-from millrace_batch.activity import STATUSES_WITHIN, events_of, orders_of, sessions_of
+from millrace_batch.activity import STATUSES_WITHIN, Activity, events_of, orders_of, sessions_of
 from millrace_batch.lake import Lake
-from millrace_batch.measures import COUNTED, counts, ratio, revenue_cents
+from millrace_batch.measures import COUNTED, counts, ratio, revenue_cents, total
 from millrace_batch.night import Outcome
 
 _DATE: Final = "metric_date"
@@ -25,15 +25,6 @@ class Params:
     day: date
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Events and orders of the day, and the sessions that began on it (see `activity`)."""
-
-    events: DataFrame
-    sessions: DataFrame
-    orders: DataFrame
-
-
 def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
     """Write the day into user_daily_metrics, product_metrics, session_metrics_daily and fact_daily_metrics.
 
@@ -43,28 +34,28 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
     """
     day = params.day
     with ExitStack() as kept:
-        inputs = Inputs(
+        activity = Activity(
             writing.keep(kept, events_of(spark, lake, day, day)),
             writing.keep(kept, sessions_of(spark, lake, day, day)),
             writing.keep(kept, orders_of(spark, lake, day, day, day + STATUSES_WITHIN)),
         )
         tables = {
-            "user_daily_metrics": user_daily_metrics(inputs, day),
-            "product_metrics": product_metrics(inputs, day),
-            "session_metrics_daily": session_metrics_daily(inputs, day),
-            "fact_daily_metrics": fact_daily_metrics(inputs, day),
+            "user_daily_metrics": user_daily_metrics(activity, day),
+            "product_metrics": product_metrics(activity, day),
+            "session_metrics_daily": session_metrics_daily(activity, day),
+            "fact_daily_metrics": fact_daily_metrics(activity, day),
         }
         return writing.replace_days(spark, lake, _DATE, day, tables)
 
 
-def user_daily_metrics(inputs: Inputs, day: date) -> DataFrame:
+def user_daily_metrics(activity: Activity, day: date) -> DataFrame:
     """Return a row a user that did anything on `day`; who is not known is in no row."""
     by_user = (
-        inputs.events.groupBy("user_id").agg(f.count("*").alias("events"), *counts(), revenue_cents()),
-        inputs.sessions.groupBy("user_id").agg(
+        activity.events.groupBy("user_id").agg(f.count("*").alias("events"), *counts(), revenue_cents()),
+        activity.sessions.groupBy("user_id").agg(
             f.count("*").alias("sessions"), f.sum("duration_ms").alias("session_duration_ms")
         ),
-        inputs.orders.groupBy("user_id").agg(f.count("*").alias("orders")),
+        activity.orders.groupBy("user_id").agg(f.count("*").alias("orders")),
     )
     every = by_user[0]
     for more in by_user[1:]:
@@ -72,17 +63,17 @@ def user_daily_metrics(inputs: Inputs, day: date) -> DataFrame:
     return (
         every.filter("user_id is not null")
         .groupBy("user_id")
-        .agg(*(f.coalesce(f.sum(name), f.lit(0)).alias(name) for name in _USER_SUMS))
+        .agg(*(total(name).alias(name) for name in _USER_SUMS))
         .select(f.lit(day).alias(_DATE), "user_id", *_USER_SUMS)
     )
 
 
-def product_metrics(inputs: Inputs, day: date) -> DataFrame:
+def product_metrics(activity: Activity, day: date) -> DataFrame:
     """Return a row a product that an event of `day` is about; category and brand are those of the last event."""
     at = f.struct("event_time", "event_id")
     views, carts, purchases = (f.col(name) for name in ("views", "add_to_carts", "purchases"))
     return (
-        inputs.events.filter("product_id is not null")
+        activity.events.filter("product_id is not null")
         .groupBy("product_id")
         .agg(
             f.max_by("product_category", at).alias("product_category"),
@@ -101,10 +92,10 @@ def product_metrics(inputs: Inputs, day: date) -> DataFrame:
     )
 
 
-def session_metrics_daily(inputs: Inputs, day: date) -> DataFrame:
+def session_metrics_daily(activity: Activity, day: date) -> DataFrame:
     """Return a row a device type and country, null where the country is not known, of the sessions begun on `day`."""
     return (
-        inputs.sessions.groupBy("device_type", "country_code")
+        activity.sessions.groupBy("device_type", "country_code")
         .agg(
             f.count("*").alias("sessions"),
             f.count_if("is_bounce").alias("bounces"),
@@ -117,21 +108,21 @@ def session_metrics_daily(inputs: Inputs, day: date) -> DataFrame:
     )
 
 
-def fact_daily_metrics(inputs: Inputs, day: date) -> DataFrame:
+def fact_daily_metrics(activity: Activity, day: date) -> DataFrame:
     """Return the one row of `day`.
 
     revenue_cents is that of the day's purchase events; an order's value is its total, in its own currency.
     """
-    events = inputs.events.agg(
+    events = activity.events.agg(
         f.count_distinct("user_id").alias("daily_active_users"), revenue_cents(), f.count("*").alias("events")
     )
-    sessions = inputs.sessions.agg(
+    sessions = activity.sessions.agg(
         f.count("*").alias("sessions"),
         ratio(f.count_if("has_conversion"), f.count("*")).alias("conversion_rate"),
         ratio(f.sum("duration_ms"), f.count("*")).alias("average_duration_ms"),
         ratio(f.count_if("is_bounce"), f.count("*")).alias("bounce_rate"),
     )
-    orders = inputs.orders.agg(
+    orders = activity.orders.agg(
         f.count("*").alias("orders"),
         ratio(f.sum("total_cents"), f.count("*")).alias("average_order_value_cents"),
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from millrace_batch.lake import Lake
+from millrace_batch.measures import total
 from millrace_common.ledger import LEDGER_KEY
 
 # Nothing of a day is committed earlier: ingest refuses what lies further in the future.
@@ -70,8 +71,8 @@ def committed_rows(entries: DataFrame, version: int, column: str, day: date) -> 
         .agg(
             f.max("commitInfo.timestamp").alias("at_ms"),
             f.max(forwarded).alias("ledger_rows"),
-            _sum(f.when(is_added, rows)).alias("added_rows"),
-            _sum(f.when(is_of_day, rows)).alias("day_rows"),
+            total(f.when(is_added, rows)).alias("added_rows"),
+            total(f.when(is_of_day, rows)).alias("day_rows"),
             f.count_if(is_added & rows.isNull()).alias("uncounted_files"),
             f.count_if(is_of_day).alias("day_files"),
         )
@@ -79,13 +80,9 @@ def committed_rows(entries: DataFrame, version: int, column: str, day: date) -> 
     # Other commits with rows of the day are those of batch jobs, that write anew what is there.
     is_streams = f.col("ledger_rows").isNotNull() & (f.col("day_files") > 0)
     sums = (
-        _sum(f.when(is_streams, f.col(name))).alias(name)
+        total(f.when(is_streams, f.col(name))).alias(name)
         for name in ("day_rows", "added_rows", "ledger_rows", "uncounted_files")
     )
     return commits.agg(
         f.min("version").alias("first_version"), f.min_by("at_ms", "version").alias("first_at_ms"), *sums
     )
-
-
-def _sum(numbers: Column) -> Column:
-    return f.coalesce(f.sum(numbers), f.lit(0))

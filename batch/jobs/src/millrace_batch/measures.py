@@ -21,10 +21,15 @@ def counts(*names: str) -> list[Column]:
     return [f.count_if(f.col("event_type") == COUNTED[name]).alias(name) for name in names or COUNTED]
 
 
+def total(numbers: Column | str) -> Column:
+    """Return a sum; 0 if there is nothing to add."""
+    return f.coalesce(f.sum(numbers), f.lit(0))
+
+
 def revenue_cents() -> Column:
     """Return what purchase events were worth; one without an amount is worth nothing."""
     paid = f.when(f.col("event_type") == "purchase", f.col("amount_cents"))
-    return f.coalesce(f.sum(paid), f.lit(0)).alias("revenue_cents")
+    return total(paid).alias("revenue_cents")
 
 
 def ratio(part: Column, whole: Column) -> Column:

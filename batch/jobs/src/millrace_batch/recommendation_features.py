@@ -9,13 +9,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
 from millrace_batch import writing
-from millrace_batch.activity import events_of, orders_of
+from millrace_batch.activity import LOOK_BACK, events_of, orders_of
 from millrace_batch.lake import Lake
 from millrace_batch.measures import counts, ratio
 from millrace_batch.night import Outcome
-
-LOOK_BACK: Final = timedelta(days=29)
-"""From the first day to the last one: 30 days with both."""
 
 _WEIGHTS: Final = {"views": 1, "add_to_carts": 3, "purchases": 10}
 _TOP: Final = 5

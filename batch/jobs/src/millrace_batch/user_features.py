@@ -9,16 +9,12 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
 from millrace_batch import writing
-from millrace_batch.activity import events_of, orders_of, sessions_of
+from millrace_batch.activity import LOOK_BACK, LOOK_BACK_DAYS, Activity, events_of, orders_of, sessions_of
 from millrace_batch.lake import Lake
 from millrace_batch.measures import ratio
 from millrace_batch.night import Outcome
 
-LOOK_BACK: Final = timedelta(days=29)
-"""From the first day to the last one: 30 days with both."""
-
 _PAGE_VIEWS_BACK: Final = timedelta(days=6)
-_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +22,6 @@ class Params:
     """What `user_features` is asked: the UTC day at whose end the users are looked at."""
 
     day: date
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Events, sessions and orders of the 30 days up to the day (see `activity`)."""
-
-    events: DataFrame
-    sessions: DataFrame
-    orders: DataFrame
 
 
 def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
@@ -46,16 +33,16 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
     """
     day, first = params.day, params.day - LOOK_BACK
     with ExitStack() as kept:
-        inputs = Inputs(
+        activity = Activity(
             writing.keep(kept, events_of(spark, lake, first, day)),
             sessions_of(spark, lake, first, day),
             orders_of(spark, lake, first, day, known_until=day),
         )
-        tables = {"user_features": user_features(inputs, params)}
+        tables = {"user_features": user_features(activity, params)}
         return writing.replace_days(spark, lake, "feature_date", day, tables)
 
 
-def user_features(inputs: Inputs, params: Params) -> DataFrame:
+def user_features(activity: Activity, params: Params) -> DataFrame:
     """Return a row a user with an event in the 30 days up to `day`; nothing after its end counts.
 
     churn_risk_score is q / (1 + q), where q is the days since the last activity over the user's usual pause, which
@@ -63,7 +50,7 @@ def user_features(inputs: Inputs, params: Params) -> DataFrame:
     """
     day = f.lit(params.day)
     over = f.lit(datetime(params.day.year, params.day.month, params.day.day, tzinfo=UTC) + timedelta(days=1))
-    events = inputs.events.filter(f.col("user_id").isNotNull() & (f.col("event_time") < over))
+    events = activity.events.filter(f.col("user_id").isNotNull() & (f.col("event_time") < over))
     recent = f.col("event_date") >= f.lit(params.day - _PAGE_VIEWS_BACK)
     active = events.groupBy("user_id").agg(
         f.count_if(recent & (f.col("event_type") == "page_view")).alias("total_page_views_7d"),
@@ -73,12 +60,12 @@ def user_features(inputs: Inputs, params: Params) -> DataFrame:
     )
     # One that goes on past midnight would tell of the next day.
     sessions = (
-        inputs.sessions.filter(f.col("ended_at") < over)
+        activity.sessions.filter(f.col("ended_at") < over)
         .groupBy("user_id")
         .agg(ratio(f.sum("duration_ms"), f.count("*")).alias("avg_session_duration_ms"))
     )
     orders = (
-        inputs.orders.filter(f.col("occurred_at") < over)
+        activity.orders.filter(f.col("occurred_at") < over)
         .groupBy("user_id")
         .agg(ratio(f.sum("total_cents"), f.count("*")).alias("avg_order_value_cents"))
     )
@@ -92,7 +79,7 @@ def user_features(inputs: Inputs, params: Params) -> DataFrame:
             *(day.alias("feature_date"), "user_id", "avg_session_duration_ms", "total_page_views_7d"),
             *("total_purchases_30d", "avg_order_value_cents", "preferred_category", "device_type"),
             "last_activity_days_ago",
-            ratio(pauses, pauses + _DAYS).alias("churn_risk_score"),
+            ratio(pauses, pauses + LOOK_BACK_DAYS).alias("churn_risk_score"),
         )
     )
 

@@ -10,12 +10,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from millrace_batch import writing
-from millrace_batch.activity import events_of, orders_of
+from millrace_batch.activity import LOOK_BACK, events_of, orders_of
 from millrace_batch.lake import Lake
 from millrace_batch.night import Outcome
-
-LOOK_BACK: Final = timedelta(days=29)
-"""From the first day to the last one: 30 days with both."""
 
 # A score is 5 less the number of bounds that are passed.
 _RECENCY_DAYS: Final = (1, 3, 7, 14)
