@@ -37,21 +37,21 @@ def retried(what: str, action: Callable[[], T], pause: Callable[[float], None] =
     Raises:
         ConflictError: it was refused every time; the table is as the others have left it.
     """
-    for number in range(1, TRIES):
+    number = 0
+    while True:
+        number += 1
         try:
             return action()
         except (Py4JJavaError, PySparkException) as error:
             if not is_conflict(error):
                 raise
+            if number == TRIES:
+                message = (
+                    f"{what} was overtaken by other writers {TRIES} times, and is not done: try when they write less"
+                )
+                raise ConflictError(message) from error
             _log.info("a commit of another writer came first", extra={"action": what, "try": number})
         pause(2.0 ** (number - 1))
-    try:
-        return action()
-    except (Py4JJavaError, PySparkException) as error:
-        if not is_conflict(error):
-            raise
-        message = f"{what} was overtaken by other writers {TRIES} times, and is not done: try when they write less"
-        raise ConflictError(message) from error
 
 
 def is_conflict(error: Py4JJavaError | PySparkException) -> bool:

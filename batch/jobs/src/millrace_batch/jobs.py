@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+from pyspark.sql import SparkSession
 
 from millrace_batch import (
     compact,
@@ -19,12 +21,15 @@ from millrace_batch import (
     user_features,
     user_segments,
 )
-from millrace_batch.activity import STATUSES_WITHIN
+from millrace_batch.activity import LOOK_BACK, STATUSES_WITHIN
 from millrace_batch.errors import ProductsError, UnknownJobError
 from millrace_batch.inputs import Input, LakeState
+from millrace_batch.lake import Lake
 from millrace_batch.night import Night, Outcome
 from millrace_batch.warehouse.lake import DeltaLake
 from millrace_batch.warehouse.loading import load_day
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +47,8 @@ class Job:
     inputs: tuple[Input, ...] = ()
 
 
-def _compact(night: Night) -> Outcome:
-    return compact.run(night.spark(), night.lake, compact.Params(night.day))
-
-
-def _sessions(night: Night) -> Outcome:
-    return sessions.run(night.spark(), night.lake, sessions.Params(night.day))
-
-
-def _daily_metrics(night: Night) -> Outcome:
-    return daily_metrics.run(night.spark(), night.lake, daily_metrics.Params(night.day))
-
-
-def _user_segments(night: Night) -> Outcome:
-    return user_segments.run(night.spark(), night.lake, user_segments.Params(night.day))
-
-
-def _user_features(night: Night) -> Outcome:
-    return user_features.run(night.spark(), night.lake, user_features.Params(night.day))
-
-
-def _recommendation_features(night: Night) -> Outcome:
-    return recommendation_features.run(night.spark(), night.lake, recommendation_features.Params(night.day))
+def _of_day(job: Callable[[SparkSession, Lake, P], Outcome], params: Callable[[date], P]) -> Callable[[Night], Outcome]:
+    return lambda night: job(night.spark(), night.lake, params(night.day))
 
 
 def _quality(night: Night) -> Outcome:
@@ -94,36 +79,38 @@ def _orders_placed(since: timedelta, known_after: timedelta = timedelta()) -> In
 
 
 JOBS: Final[Mapping[str, Job]] = {
-    "compact": Job("few large files for the days that are over; old files and old log away", _compact),
+    "compact": Job(
+        "few large files for the days that are over; old files and old log away", _of_day(compact.run, compact.Params)
+    ),
     "sessions": Job(
         "the day's sessions again, from all events; corrections, and a cause for each",
-        _sessions,
+        _of_day(sessions.run, sessions.Params),
         # It adds revisions to what it reads: after a run that did, another one finds that there are no more.
         tuple(Input(table, before=_DAY, after=_DAY) for table in ("events", "late_events", "sessions")),
     ),
     "daily_metrics": Job(
         "the day by user, by product, by device and country, and in one row",
-        _daily_metrics,
+        _of_day(daily_metrics.run, daily_metrics.Params),
         (Input("events"), Input("sessions"), _orders_placed(timedelta(), STATUSES_WITHIN)),
     ),
     "user_segments": Job(
         "users by recency, frequency and money of 30 days",
-        _user_segments,
-        (Input("events", user_segments.LOOK_BACK), _orders_placed(user_segments.LOOK_BACK)),
+        _of_day(user_segments.run, user_segments.Params),
+        (Input("events", LOOK_BACK), _orders_placed(LOOK_BACK)),
     ),
     "user_features": Job(
         "what models are told of a user at the end of the day",
-        _user_features,
+        _of_day(user_features.run, user_features.Params),
         (
-            Input("events", user_features.LOOK_BACK),
-            Input("sessions", user_features.LOOK_BACK),
-            _orders_placed(user_features.LOOK_BACK),
+            Input("events", LOOK_BACK),
+            Input("sessions", LOOK_BACK),
+            _orders_placed(LOOK_BACK),
         ),
     ),
     "recommendation_features": Job(
         "how near users are to products, and what is bought together",
-        _recommendation_features,
-        (Input("events", recommendation_features.LOOK_BACK), _orders_placed(recommendation_features.LOOK_BACK)),
+        _of_day(recommendation_features.run, recommendation_features.Params),
+        (Input("events", LOOK_BACK), _orders_placed(LOOK_BACK)),
     ),
     "quality": Job("whether the day can be trusted, check by check, and a report", _quality),
     "reenrich": Job("days of events enriched again by new product data", _reenrich),

@@ -41,13 +41,6 @@ _SPARK_JOBS: Final = (
     "recommendation_features",
 )
 _STOP_SECONDS: Final = 20.0
-# A demo's day is small: what starts fast beats what runs fast. One compiler alone gets 48 MiB for what it compiles,
-# which Spark fills within a minute; from then on nothing is compiled.
-_SMALL: Final = {
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.databricks.delta.snapshotPartitions": "1",
-}
 
 Say = Callable[[str], None]
 
@@ -174,7 +167,7 @@ def _begins_with_interrupt(error: BaseException | None) -> bool:
 
 def _session(jars: Jars, log: Path) -> SparkSession:
     try:
-        return spark_sessions.session(jars, options=_SMALL)
+        return spark_sessions.session(jars, options=spark_sessions.SMALL_TABLES)
     except PySparkRuntimeError as error:
         message = f"Spark does not start:\n{tail(log)}"
         raise NotReadyError(message) from error
