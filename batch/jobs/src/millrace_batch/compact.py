@@ -94,9 +94,7 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
         uri = lake.table_uri(name)
         before = stored(spark, uri)
         lines += _optimize(spark, lake, name, params)
-        spark.sql(f"VACUUM {lake.sql_name(name)}")
-        # Spark cleans the log up too, but only beside a checkpoint of its own, and nearly all are the stream's.
-        lake.delta_rs(name).cleanup_metadata()
+        remove_old(spark, lake, name)
         after = stored(spark, uri)
         lines.append(
             f"{name}: {before.files:,} files, {before.size_bytes:,} bytes on disk, log and older versions too -> "
@@ -107,6 +105,13 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
         figures["bytes_before"] += before.size_bytes
         figures["bytes_after"] += after.size_bytes
     return Outcome(tuple(lines), figures)
+
+
+def remove_old(spark: SparkSession, lake: Lake, name: str) -> None:
+    """Remove files and log of a table that are older than its own retention."""
+    spark.sql(f"VACUUM {lake.sql_name(name)}")
+    # Spark cleans the log up too, but only beside a checkpoint of its own, and nearly all are the stream's.
+    lake.delta_rs(name).cleanup_metadata()
 
 
 def _optimize(spark: SparkSession, lake: Lake, name: str, params: Params) -> list[str]:

@@ -17,7 +17,8 @@ from millrace_common.ledger import LEDGER_KEY
 
 # Nothing of a day is committed earlier: ingest refuses what lies further in the future.
 _EARLY: Final = timedelta(days=1)
-_COMMIT_FILES: Final = "?" * 20 + ".json"
+COMMIT_FILES: Final = "?" * 20 + ".json"
+"""Matches the log's commits, and no checkpoint or other file beside them."""
 _ENTRIES: Final = (
     f"commitInfo struct<timestamp: bigint, `{LEDGER_KEY}`: array<struct<forwarded: bigint>>>, "
     "add struct<partitionValues: map<string, string>, dataChange: boolean, stats: string>"
@@ -52,7 +53,7 @@ class Committed:
 
 def committed(spark: SparkSession, lake: Lake, table: str, version: int, column: str, day: date) -> Committed:
     """Return what the stream committed to `day`, partition `column`, of a table up to `version`."""
-    log = spark.read.schema(_ENTRIES).option("pathGlobFilter", _COMMIT_FILES)
+    log = spark.read.schema(_ENTRIES).option("pathGlobFilter", COMMIT_FILES)
     entries = log.json(f"{lake.table_uri(table)}/_delta_log").withColumn("file", f.col("_metadata.file_name"))
     (row,) = committed_rows(entries, version, column, day).collect()
     return Committed(**row.asDict())

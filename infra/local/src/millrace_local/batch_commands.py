@@ -12,7 +12,7 @@ from millrace_batch import jobs
 from millrace_batch import spark as spark_sessions
 from millrace_batch.lake import Lake
 from millrace_batch.night import Again, Night
-from millrace_local import batch_options, options, orders_commands, refresh_commands
+from millrace_local import batch_options, options, orders_commands, refresh_commands, tables_commands
 from millrace_local.warehouse import warehouse_dsn
 
 _NAMES = ", ".join(jobs.JOBS)
@@ -59,6 +59,7 @@ def register(app: typer.Typer) -> None:
     _batch.command(_JOB, hidden=True)(batch)
     refresh_commands.register(_batch)
     orders_commands.register(_batch)
+    tables_commands.register(_batch)
     app.add_typer(_batch, name="batch")
 
 
