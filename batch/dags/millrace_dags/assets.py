@@ -27,3 +27,8 @@ MARTS: Final[Mapping[str, Asset]] = {
 }
 # Schema lake of the warehouse: the tables of a day come and go together.
 LOADED_DAYS: Final = Asset(name="warehouse.lake", uri="millrace://warehouse/lake", group="warehouse")
+DROP_FOLDER: Final = Asset(name="orders_csv.folder", uri="millrace://files/orders", group="files")
+CSV_ORDERS: Final = tuple(
+    Asset(name=f"orders_csv.{name}", uri=f"millrace://warehouse/orders_csv/{name}", group="warehouse")
+    for name in ("orders", "rejects")
+)

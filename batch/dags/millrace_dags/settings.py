@@ -27,6 +27,8 @@ class Settings:
         fresh_within: how long before the end of a day its newest event may be.
         metrics_dir: gets each job's success for Prometheus; None: nobody does.
         slack_webhook: where notifications go; None: into the log.
+        refresh_days: so many days before today are kept current when late events come.
+        orders_folder: where CSV files of orders are dropped: a path, or s3://bucket/path.
     """
 
     project: Path = _PROJECT
@@ -36,6 +38,8 @@ class Settings:
     fresh_within: timedelta = timedelta(hours=1)
     metrics_dir: Path | None = None
     slack_webhook: str | None = field(default=None, repr=False)
+    refresh_days: int = 7
+    orders_folder: str = str(_PROJECT / ".millrace" / "orders")
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -61,6 +65,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         fresh_within=timedelta(minutes=_number(given, "FRESH_MINUTES", 60)),
         metrics_dir=Path(given["METRICS_DIR"]) if "METRICS_DIR" in given else None,
         slack_webhook=webhook,
+        refresh_days=_number(given, "REFRESH_DAYS", 7),
+        orders_folder=given.get("ORDERS_FOLDER", str(project / ".millrace" / "orders")),
     )
 
 

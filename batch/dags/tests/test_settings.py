@@ -22,6 +22,8 @@ def test_everything_can_be_given() -> None:
             "MILLRACE_DAGS_FRESH_MINUTES": "1440",
             "MILLRACE_DAGS_METRICS_DIR": "/var/metrics",
             "MILLRACE_DAGS_SLACK_WEBHOOK": "https://hooks/x",
+            "MILLRACE_DAGS_REFRESH_DAYS": "3",
+            "MILLRACE_DAGS_ORDERS_FOLDER": "s3://shop/orders",
             "MILLRACE_WORK_DIR": "/else",
         }
     )
@@ -33,6 +35,8 @@ def test_everything_can_be_given() -> None:
         fresh_within=timedelta(days=1),
         metrics_dir=Path("/var/metrics"),
         slack_webhook="https://hooks/x",
+        refresh_days=3,
+        orders_folder="s3://shop/orders",
     )
     assert "hooks" not in repr(given)
 
