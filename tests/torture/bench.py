@@ -80,7 +80,7 @@ class Form:
     silent_seconds: float
 
 
-SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0, silent_seconds=25.0)
+SHORT: Final = Form("short", rate=400.0, least_seconds=30.0, rounds=1, outage_seconds=10.0, silent_seconds=40.0)
 LONG: Final = Form("long", rate=2_000.0, least_seconds=60.0, rounds=5, outage_seconds=30.0, silent_seconds=210.0)
 
 

@@ -69,9 +69,9 @@ def _runs_ahead(bench: Bench) -> bool:
 
 
 def _has_idled(bench: Bench) -> bool:
-    """Return whether the silent partition has followed the clock, from half a day ago."""
+    """Return whether the silent partition has followed the clock, from days ago."""
     lag = _gauge(bench, _WATERMARK_LAG).get(_SILENT_PARTITION)
-    return lag is not None and lag < _AHEAD.total_seconds()
+    return lag is not None and lag < _WOKEN_BACK.total_seconds()
 
 
 def _is_awake(bench: Bench) -> bool:
