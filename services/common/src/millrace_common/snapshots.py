@@ -5,6 +5,7 @@ watermark tells. So one of a process that has lost its partition is as good as a
 one with a later watermark: then it is not written. Layout: `<uri>/<service>/<topic>/<partition>/<offset>.arrow`.
 """
 
+import io
 import logging
 import os
 import time
@@ -30,6 +31,7 @@ KEPT = 3
 RETRY_SECONDS = 1.0
 # Stands where the checksum goes while it is computed.
 _UNSET: Final = b"CHECKSUM"
+_ROWS_AT_ONCE: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,7 @@ class SnapshotWriter:
         return True
 
 
-def _content(snapshot: Snapshot, version: int) -> bytearray:
+def _content(snapshot: Snapshot, version: int) -> memoryview:
     """Return the snapshot as an Arrow IPC stream; its schema metadata has the facts and a CRC-32 of all the rest."""
     facts = {
         "offset": str(snapshot.offset),
@@ -273,11 +275,13 @@ def _content(snapshot: Snapshot, version: int) -> bytearray:
     }
     own = {name.decode(): value.decode() for name, value in (snapshot.state.schema.metadata or {}).items()}
     state = snapshot.state.replace_schema_metadata(own | facts)
-    sink = pa.BufferOutputStream()
+    # Neither Arrow's own buffer nor whole columns to compress: its memory pool would keep twice the snapshot for good.
+    sink = io.BytesIO()
     with pa.ipc.new_stream(sink, state.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
-        stream.write_table(state)
-    content = bytearray(sink.getvalue())
-    place = content.find(_UNSET)
+        stream.write_table(state, max_chunksize=_ROWS_AT_ONCE)
+    content = sink.getbuffer()
+    # Four bytes of 0xFF, the length of the schema, the schema.
+    place = bytes(content[: 8 + int.from_bytes(content[4:8], "little")]).find(_UNSET)
     content[place : place + len(_UNSET)] = _checksum(content, place)
     return content
 
@@ -288,14 +292,14 @@ def _facts(content: bytes) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in metadata.items()}
 
 
-def _checksum(content: bytes | bytearray, place: int) -> bytes:
+def _checksum(content: bytes | memoryview, place: int) -> bytes:
     """Return the CRC-32 of `content`, as eight hexadecimal digits, with the checksum's own `place` taken as not set."""
     view = memoryview(content)
     crc = zlib.crc32(view[place + len(_UNSET) :], zlib.crc32(_UNSET, zlib.crc32(view[:place])))
     return f"{crc:08x}".encode()
 
 
-def _write_then_rename(path: str, content: bytearray) -> None:
+def _write_then_rename(path: str, content: memoryview) -> None:
     # Processes on one volume may have the same process id: they may be in containers.
     partial = f"{path}.{os.urandom(4).hex()}.partial"
     with open(partial, "wb") as file:
