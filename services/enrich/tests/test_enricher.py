@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from millrace_common.codec import Encoder
-from millrace_enrich.devices import DeviceType, parse
+from millrace_enrich.devices import DeviceTable, DeviceType, parse
 from millrace_enrich.enricher import Enricher
 from millrace_enrich.places import NOWHERE, Place, Places
 from millrace_enrich.products import ProductTable
@@ -74,3 +74,16 @@ def test_the_next_batch_sees_a_changed_product() -> None:
 
 def test_an_endless_agent_is_no_trouble() -> None:
     assert parse("(" * 200_000).device_type is DeviceType.OTHER
+
+
+def test_each_event_gets_its_own_device_however_few_agents_are_remembered() -> None:
+    agents = [f"Mozilla/5.0 (X11; Linux x86_64) Firefox/{number}.0" for number in range(5)] + ["curl/8.0", "iPad", ""]
+    table, few = DeviceTable(), DeviceTable(remembered=3)
+    for wanted in (agents[:2], agents[1:6], agents[::-1] * 2, agents[:2], []):
+        expected = [
+            {"device_type": kind.value, "os": system, "browser": browser, "is_bot": kind is DeviceType.BOT}
+            for kind, system, browser in ((it.device_type, it.os, it.browser) for it in map(parse, wanted))
+        ]
+        column = pa.array(wanted, pa.string())
+        assert table.join(column).to_pylist() == expected
+        assert few.join(column).to_pylist() == expected

@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
+import numpy as np
+import pyarrow as pa
 import ua_parser
 
 # Distinct agents kept: a big shop sees some ten thousand a day, at about 0.4 KB each.
@@ -60,7 +61,47 @@ class Device:
         return self.device_type is DeviceType.BOT
 
 
-@lru_cache(maxsize=_REMEMBERED)
+FACTS: Final = pa.schema(
+    {"device_type": pa.string(), "os": pa.string(), "browser": pa.string(), "is_bot": pa.bool_()},
+)
+
+
+class DeviceTable:
+    """What is known of each agent, in columns. An agent is parsed once for as long as it is remembered."""
+
+    def __init__(self, remembered: int = _REMEMBERED) -> None:
+        """Begin without agents; with more than `remembered` of them, begin anew."""
+        self._remembered = remembered
+        self._row_of: dict[str, int] = {}
+        self._facts = pa.RecordBatch.from_pylist([], schema=FACTS)
+
+    def join(self, agents: pa.StringArray) -> pa.RecordBatch:
+        """Return the FACTS for each of `agents`; each distinct one is looked up once."""
+        encoded = agents.dictionary_encode()
+        distinct = encoded.dictionary.to_pylist()
+        new = [agent for agent in distinct if agent not in self._row_of]
+        if len(self._row_of) + len(new) > self._remembered:
+            self._row_of, self._facts, new = {}, self._facts.slice(0, 0), distinct
+        if new:
+            self._learn(new)
+        rows = np.fromiter(map(self._row_of.__getitem__, distinct), dtype=np.int64, count=len(distinct))
+        return self._facts.take(pa.array(rows).take(encoded.indices))
+
+    def _learn(self, agents: list[str]) -> None:
+        found = [parse(agent) for agent in agents]
+        columns = (
+            [device.device_type.value for device in found],
+            [device.os for device in found],
+            [device.browser for device in found],
+            [device.is_bot for device in found],
+        )
+        learnt = pa.RecordBatch.from_arrays(
+            [pa.array(column, kind) for column, kind in zip(columns, FACTS.types, strict=True)], schema=FACTS
+        )
+        self._row_of.update(zip(agents, range(self._facts.num_rows, self._facts.num_rows + len(agents)), strict=True))
+        self._facts = pa.concat_batches([self._facts, learnt])
+
+
 def parse(agent: str) -> Device:
     """Return what `agent` says; an empty or unknown one is `other` without os and browser."""
     agent = agent[:_LONGEST]

@@ -1,6 +1,6 @@
 """From a valid event to an enriched one, a batch of columns at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace_common.columns import Int64s, StringMap, Text
-from millrace_enrich import devices
+from millrace_enrich.devices import DeviceTable
 from millrace_enrich.money import cents
 from millrace_enrich.places import NOWHERE, Places
 from millrace_enrich.products import ProductTable
@@ -26,11 +26,13 @@ class Enricher:
         schema: the Arrow schema of what comes out: that of subject user-events.enriched.
         products: joined by product id.
         places: None: country and region stay null.
+        devices: joined by user agent.
     """
 
     schema: pa.Schema
     products: ProductTable
     places: Places | None = None
+    devices: DeviceTable = field(default_factory=DeviceTable)
 
     def enrich(self, events: pa.RecordBatch, received_at_ms: Int64s) -> pa.RecordBatch:
         """Return `events` (columns of subject user-events) enriched, row by row; raw IP and user agent are gone.
@@ -60,7 +62,9 @@ class Enricher:
             "platform": context.field("platform"),
             "referrer": context.field("referrer"),
         }
-        columns |= self._product(properties) | _device(context.field("userAgent")) | self._place(context.field("ip"))
+        devices = self.devices.join(context.field("userAgent"))
+        columns |= dict(zip(devices.schema.names, devices.columns, strict=True))
+        columns |= self._product(properties) | self._place(context.field("ip"))
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
     def _product(self, properties: StringMap) -> dict[str, pa.Array]:
@@ -105,14 +109,3 @@ def _amounts(event_types: pa.StringArray, properties: StringMap) -> pa.Int64Arra
     of_row[purchases] = np.arange(len(purchases))
     amounts = cents(properties.get("amount").take(pa.array(purchases)))
     return amounts.take(pa.array(of_row, mask=of_row < 0))
-
-
-def _device(agents: pa.StringArray) -> dict[str, pa.Array]:
-    encoded = agents.dictionary_encode()
-    found = [devices.parse(agent) for agent in encoded.dictionary.to_pylist()]
-    return {
-        "device_type": pa.array([device.device_type.value for device in found], _TEXT).take(encoded.indices),
-        "os": pa.array([device.os for device in found], _TEXT).take(encoded.indices),
-        "browser": pa.array([device.browser for device in found], _TEXT).take(encoded.indices),
-        "is_bot": pa.array([device.is_bot for device in found], pa.bool_()).take(encoded.indices),
-    }
