@@ -16,7 +16,7 @@ WORK_DIR ?= .millrace
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install dbt-install dbt-lock dags-install dags-lock lock format lint type-check test simulate torture load bench check demo up down
+.PHONY: help install dbt-install dbt-lock dags-install dags-lock lock format lint type-check test simulate torture load bench check demo night up down
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -101,6 +101,9 @@ check: lint type-check ## Everything but the tests
 
 demo: install dbt-install ## Start everything, send traffic, check the books, run the night, show the result
 	$(BIN)/millrace demo --work-dir $(WORK_DIR)
+
+night: install dbt-install dags-install ## Let Airflow run the nightly DAG for the days of the lake that make demo or make up left
+	$(BIN)/millrace night --work-dir $(WORK_DIR)
 
 up: install ## Start the local stack and leave it running
 	$(BIN)/millrace up --work-dir $(WORK_DIR)

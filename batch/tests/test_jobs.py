@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from millrace_batch import jobs
-from millrace_batch.errors import BatchError, ProductsError, UnknownJobError
+from millrace_batch.errors import BatchError, NothingBeganError, ProductsError, UnknownJobError
 from millrace_batch.jobs import Job
 from millrace_batch.lake import Lake
 from millrace_batch.night import Again, Night, Outcome
@@ -57,6 +57,17 @@ def test_failure_leaves_the_last_success_as_it_was(
     with pytest.raises(BatchError):
         jobs.run("count", night, tmp_path)
     assert (tmp_path / "batch_count.prom").read_text() == before
+
+
+def test_day_that_has_no_night_has_an_exit_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(night: Night) -> Outcome:
+        message = f"no session began within {night.fresh_within}"
+        raise NothingBeganError(message)
+
+    with_job(monkeypatch, Job("begins", begin))
+    options = ["--date", "2026-03-01", "--fresh-minutes", "90", "--work-dir", str(tmp_path)]
+    shown = CliRunner().invoke(app, ["batch", "count", *options])
+    assert (shown.exit_code, shown.output) == (99, "no session began within 1:30:00\n")
 
 
 def test_unknown_job_is_refused_with_the_known_ones(night: Night) -> None:

@@ -30,6 +30,7 @@ PAGES: Final = sorted(
         *ROOT.glob("services/*/README.md"),
         *ROOT.glob("infra/*/README.md"),
         *ROOT.glob("dbt/*.md"),
+        *ROOT.glob("batch/dags/*.md"),
     ]
 )
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
@@ -42,12 +43,14 @@ OTHER_NAMES: Final = {
     "SASL_PLAINTEXT",
     "SASL_SSL",
     "BYTEWAX_DATAFLOW_API_ENABLED",
+    "AIRFLOW_HOME",
     "JAVA_HOME",
+    "LAKE_URI",
     "STATE_VERSION",
     "TRANSACTIONAL_ID",
     "WORK_DIR",
 }
-PACKAGES: Final = re.compile(r"millrace_(batch|common|schemas|local|ingest|enrich|sessionize|lake|generator)$")
+PACKAGES: Final = re.compile(r"millrace_(batch|common|dags|schemas|local|ingest|enrich|sessionize|lake|generator)$")
 
 
 def named(page: Path) -> str:

@@ -32,3 +32,9 @@ def tell_of_failed_run(context: Mapping[str, Any]) -> None:
     """Tell that a run failed: the callback of every DAG."""
     run = context["dag_run"]
     tell(f"{run.dag_id} failed: run {run.run_id}", settings.load().slack_webhook)
+
+
+def tell_of_late_run(context: Mapping[str, Any], **kwargs: Any) -> None:
+    """Tell that a run has passed its deadline and goes on."""
+    run = context["dag_run"]
+    tell(f"{run['dag_id']} is late: run {run['dag_run_id']} goes on", settings.load().slack_webhook)

@@ -7,7 +7,6 @@ from millrace_dags.notification import tell_of_failed_run
 from millrace_dags.settings import Settings
 
 OWNER: Final = "millrace"
-RETRIES: Final = 3
 TIMEOUT: Final = timedelta(hours=1)
 LONGEST_RETRY_DELAY: Final = timedelta(minutes=30)
 # Before the first lake: without catching up, only a run that is due counts.
@@ -18,7 +17,7 @@ def default_args(settings: Settings) -> dict[str, Any]:
     """Return what a task has unless it says otherwise: an owner, retries that wait longer each time, a timeout."""
     return {
         "owner": OWNER,
-        "retries": RETRIES,
+        "retries": settings.retries,
         "retry_delay": settings.retry_delay,
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": LONGEST_RETRY_DELAY,

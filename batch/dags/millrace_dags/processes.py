@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 # The project's own, run by its path: it imports nothing.
 _LEASH: Final = "infra/local/src/millrace_local/leash.py"
+_PROGRESS: Final = "[Stage "
 _KEPT_LINES: Final = 50
 _STOP_SECONDS: Final = 20.0
 
@@ -42,7 +43,7 @@ class Ended:
     Attributes:
         exit_code: negative: it was killed by this signal.
         lines: the last lines of its standard output.
-        complaint: the last line that is not empty of its standard error.
+        complaint: the last line of its standard error, or if there is none, of its standard output.
     """
 
     exit_code: int
@@ -77,7 +78,8 @@ class Running:
         _pass_on(self._process.stdout, lines, say)
         exit_code = self._process.wait()
         beside.join(_STOP_SECONDS)
-        return Ended(exit_code, tuple(lines), next(filter(None, reversed(complaints)), ""))
+        last = complaints or lines
+        return Ended(exit_code, tuple(lines), last[-1] if last else "")
 
     def stop(self) -> None:
         """End it, and all it has started, if it still runs: ask first, then kill."""
@@ -96,10 +98,8 @@ class Running:
 
 
 def _pass_on(stream: IO[str], kept: deque[str], say: Say) -> None:
-    for line in _without_ends(stream):
-        kept.append(line)
-        say(line)
-
-
-def _without_ends(stream: Iterable[str]) -> Iterable[str]:
-    return (line.rstrip() for line in stream)
+    for line in map(str.rstrip, stream):
+        # Spark draws a bar there, over and over.
+        if line and not line.startswith(_PROGRESS):
+            kept.append(line)
+            say(line)

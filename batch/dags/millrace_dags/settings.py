@@ -22,9 +22,13 @@ class Settings:
     Attributes:
         project: the checkout; commands run there.
         millrace: the program.
+        work_dir: of the local stack, as `millrace` itself knows it, absolute.
+        has_stack: a local stack runs there: the books are proven from its broker too.
+        retries: of a task that fails.
         retry_delay: before the second try; it doubles from then on.
         catch_up_from: the first day that is made up for; None: no day is.
         fresh_within: how long before the end of a day its newest event may be.
+        deadline: how long a night may take until people are told; zero: they are not.
         metrics_dir: gets each job's success for Prometheus; None: nobody does.
         slack_webhook: where notifications go; None: into the log.
         refresh_days: so many days before today are kept current when late events come.
@@ -33,9 +37,13 @@ class Settings:
 
     project: Path = _PROJECT
     millrace: Path = _PROJECT / ".venv" / "bin" / "millrace"
+    work_dir: Path = _PROJECT / ".millrace"
+    has_stack: bool = False
+    retries: int = 3
     retry_delay: timedelta = timedelta(minutes=5)
     catch_up_from: datetime | None = None
     fresh_within: timedelta = timedelta(hours=1)
+    deadline: timedelta = timedelta(hours=4)
     metrics_dir: Path | None = None
     slack_webhook: str | None = field(default=None, repr=False)
     refresh_days: int = 7
@@ -60,9 +68,13 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         project=project,
         millrace=Path(given.get("MILLRACE", project / ".venv" / "bin" / "millrace")),
+        work_dir=project / (environment.get("MILLRACE_WORK_DIR") or ".millrace"),
+        has_stack=bool(_number(given, "HAS_STACK", 0)),
+        retries=_number(given, "RETRIES", 3),
         retry_delay=timedelta(seconds=_number(given, "RETRY_SECONDS", 300)),
         catch_up_from=None if from_day is None else _day(from_day),
         fresh_within=timedelta(minutes=_number(given, "FRESH_MINUTES", 60)),
+        deadline=timedelta(minutes=_number(given, "DEADLINE_MINUTES", 240)),
         metrics_dir=Path(given["METRICS_DIR"]) if "METRICS_DIR" in given else None,
         slack_webhook=webhook,
         refresh_days=_number(given, "REFRESH_DAYS", 7),

@@ -49,6 +49,12 @@ def test_failed_run_is_told_by_the_webhook(slack: Slack, monkeypatch: pytest.Mon
     assert slack.taken == ["nightly failed: run r1"]
 
 
+def test_late_run_is_told_by_what_the_scheduler_knows_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        notification.tell_of_late_run(context={"dag_run": {"dag_id": "nightly", "dag_run_id": "r1"}})
+    assert caplog.messages == ["nightly is late: run r1 goes on"]
+
+
 def test_webhook_that_does_not_take_it_is_an_error(slack: Slack) -> None:
     with pytest.raises(HTTPError):
         notification.tell("x", f"http://127.0.0.1:{slack.server_port}/broken")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk import Context
@@ -34,6 +35,16 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         )
 
     return made
+
+
+class Pushed:
+    """Takes what a task leaves for others."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, str] = {}
+
+    def xcom_push(self, key: str, value: str) -> None:
+        self.given[key] = value
 
 
 def gone(pid_file: Path) -> bool:
@@ -62,15 +73,18 @@ def test_result_is_what_it_printed(operator: Callable[[str], MillraceOperator]) 
         ("echo why; exit 99", AirflowSkipException, "^why$"),
         ("exit 2", AirflowFailException, "ended with 2"),
         ("echo no such table >&2; exit 1", AirflowException, "ended with 1: no such table"),
+        ("echo 1 error; exit 1", AirflowException, "ended with 1: 1 error"),
         ("kill -9 $$", AirflowException, "ended with -9"),
     ],
 )
 def test_exit_code_is_the_outcome(
     operator: Callable[[str], MillraceOperator], line: str, expected: type[Exception], message: str
 ) -> None:
+    pushed: Any = Pushed()
     with pytest.raises(expected, match=message) as ended:
-        operator(line).execute(Context())
+        operator(line).execute(Context(ti=pushed))
     assert type(ended.value) is expected
+    assert pushed.given == ({"skipped": "why"} if expected is AirflowSkipException else {})
 
 
 def test_task_that_is_ended_ends_all_it_has_started(
@@ -109,3 +123,13 @@ def test_long_complaints_do_not_block_it(tmp_path: Path) -> None:
     command = Command([sys.executable, "-c", lines], Path(__file__).parents[3], {})
     ended = Running(command).wait(said.append)
     assert (ended.exit_code, ended.lines, len(said)) == (0, ("done",), 10_000)
+
+
+def test_program_may_mean_something_else_by_the_code_of_wrong_usage(
+    operator: Callable[[str], MillraceOperator],
+) -> None:
+    run = operator("exit 2")
+    run.usage_exit_code = None
+    with pytest.raises(AirflowException) as ended:
+        run.execute(Context())
+    assert type(ended.value) is AirflowException

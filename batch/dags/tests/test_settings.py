@@ -17,22 +17,29 @@ def test_everything_can_be_given() -> None:
     given = load(
         {
             "MILLRACE_DAGS_PROJECT": "/srv/millrace",
+            "MILLRACE_DAGS_RETRIES": "5",
             "MILLRACE_DAGS_RETRY_SECONDS": "2",
             "MILLRACE_DAGS_CATCH_UP_FROM": "2026-03-01",
             "MILLRACE_DAGS_FRESH_MINUTES": "1440",
+            "MILLRACE_DAGS_DEADLINE_MINUTES": "90",
             "MILLRACE_DAGS_METRICS_DIR": "/var/metrics",
             "MILLRACE_DAGS_SLACK_WEBHOOK": "https://hooks/x",
             "MILLRACE_DAGS_REFRESH_DAYS": "3",
             "MILLRACE_DAGS_ORDERS_FOLDER": "s3://shop/orders",
+            "MILLRACE_DAGS_HAS_STACK": "1",
             "MILLRACE_WORK_DIR": "/else",
         }
     )
     assert given == Settings(
         project=Path("/srv/millrace"),
         millrace=Path("/srv/millrace/.venv/bin/millrace"),
+        work_dir=Path("/else"),
+        has_stack=True,
+        retries=5,
         retry_delay=timedelta(seconds=2),
         catch_up_from=datetime(2026, 3, 1, tzinfo=UTC),
         fresh_within=timedelta(days=1),
+        deadline=timedelta(minutes=90),
         metrics_dir=Path("/var/metrics"),
         slack_webhook="https://hooks/x",
         refresh_days=3,

@@ -45,3 +45,11 @@ class ProductsError(BatchError):
 
 class RefreshError(BatchError):
     """Days that were due could not be computed again; the message says which, and why."""
+
+
+class StaleLakeError(BatchError):
+    """The stream has not written all of the day yet; another try, later, may do."""
+
+
+class NothingBeganError(BatchError):
+    """No session began on the day: there is nothing to compute of it, and nothing is wrong."""

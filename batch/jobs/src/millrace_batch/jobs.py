@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from pyspark.sql import SparkSession
 
 from millrace_batch import (
+    check_day,
     compact,
     computations,
     daily_metrics,
@@ -51,6 +52,10 @@ def _of_day(job: Callable[[SparkSession, Lake, P], Outcome], params: Callable[[d
     return lambda night: job(night.spark(), night.lake, params(night.day))
 
 
+def _check_day(night: Night) -> Outcome:
+    return check_day.run(night.spark(), night.lake, check_day.Params(night.day, night.fresh_within))
+
+
 def _quality(night: Night) -> Outcome:
     return quality.run(night.spark(), night.lake, quality.Params(night.day, night.report_dir))
 
@@ -79,6 +84,7 @@ def _orders_placed(since: timedelta, known_after: timedelta = timedelta()) -> In
 
 
 JOBS: Final[Mapping[str, Job]] = {
+    "check_day": Job("whether the lake is as far as the day's end, and its books balance", _check_day),
     "compact": Job(
         "few large files for the days that are over; old files and old log away", _of_day(compact.run, compact.Params)
     ),

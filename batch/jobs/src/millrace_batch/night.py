@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Final
 
 from pyspark.sql import SparkSession
 
 from millrace_batch.lake import Lake
 from millrace_batch.warehouse.settings import required_dsn
+
+FRESH_WITHIN: Final = timedelta(hours=1)
+"""A shop is open at night: its newest event is hardly ever older at the end of a day."""
 
 Tell = Callable[[str], None]
 """Shows a line to whoever waits for the job, while it runs."""
@@ -44,6 +48,7 @@ class Night:
         warehouse: gives the DSN of Postgres; a job that needs none never asks.
         report_dir: gets the report of `quality`; None: none is written.
         again: for `reenrich` only.
+        fresh_within: for `check_day`: how long before the end of the day the newest event may be.
         tell: shows what is worth knowing before the job is done.
     """
 
@@ -53,6 +58,7 @@ class Night:
     warehouse: Callable[[], str] = required_dsn
     report_dir: Path | None = None
     again: Again | None = None
+    fresh_within: timedelta = FRESH_WITHIN
     tell: Tell = tell_nobody
 
 

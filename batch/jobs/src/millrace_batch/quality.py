@@ -64,6 +64,11 @@ def run(spark: SparkSession, lake: Lake, params: Params) -> Outcome:
     return Outcome(tuple(lines), {"checks_failed": counts[False], "checks_not_made": counts[None]})
 
 
+def result(spark: SparkSession, lake: Lake, check: Check, params: Params) -> Result:
+    """Return what comes of one check; nothing is written."""
+    return judge(check, _figures(spark, lake, check.table, params), params.day)
+
+
 def measured(rows: DataFrame, checks: Iterable[Check]) -> DataFrame:
     """Return one row about the rows of a day: their number, and what each check observes that looks at rows."""
     columns = {check.name: _observed(check) for check in checks}

@@ -1,7 +1,7 @@
 """millrace batch."""
 
 from datetime import date as UtcDay
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,14 +10,17 @@ from typer.core import TyperGroup
 
 from millrace_batch import jobs
 from millrace_batch import spark as spark_sessions
+from millrace_batch.errors import NothingBeganError
 from millrace_batch.lake import Lake
-from millrace_batch.night import Again, Night
+from millrace_batch.night import FRESH_WITHIN, Again, Night
 from millrace_local import batch_options, options, orders_commands, refresh_commands, tables_commands
 from millrace_local.warehouse import warehouse_dsn
 
 _NAMES = ", ".join(jobs.JOBS)
 _REENRICH: Final = "reenrich"
 _JOB: Final = "job"
+# Neither success nor failure: Airflow skips the night for it, and other shells can tell it apart.
+_NOTHING_TO_DO: Final = 99
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help=f"One of: {_NAMES}.")]
 Day = Annotated[
@@ -31,6 +34,9 @@ Products = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="reenrich: say what would change, and write nothing.")]
 ReportDir = Annotated[
     Path | None, typer.Option("--report-dir", help="Where quality puts its report; default: the work dir's reports.")
+]
+FreshMinutes = Annotated[
+    int, typer.Option("--fresh-minutes", min=0, help="check_day: so long before the day's end its newest event may be.")
 ]
 
 
@@ -75,9 +81,10 @@ def batch(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     memory_mib: batch_options.Memory = 1024,
     metrics_dir: batch_options.MetricsDir = None,
     report_dir: ReportDir = None,
+    fresh_minutes: FreshMinutes = FRESH_WITHIN // timedelta(minutes=1),
     work_dir: options.WorkDir = options.WORK_DIR,
 ) -> None:
-    """Run a job of the night on the lake; a second run for the same day changes nothing."""
+    """Run a job of the night on the lake; a second run for a day changes nothing. Exits with 99 if none is due."""
     first, last = _days(job, date, from_date, to_date)
     if job != _REENRICH and (products or dry_run):
         message = f"--products and --dry-run are for {_REENRICH}"
@@ -89,9 +96,15 @@ def batch(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
         warehouse=lambda: warehouse_dsn(work_dir),
         report_dir=report_dir or work_dir / "reports",
         again=Again(last, products, dry_run) if products else None,
+        fresh_within=timedelta(minutes=fresh_minutes),
         tell=batch_options.show,
     )
-    for line in jobs.run(job, night, metrics_dir).lines:
+    try:
+        outcome = jobs.run(job, night, metrics_dir)
+    except NothingBeganError as error:
+        batch_options.show(str(error))
+        raise typer.Exit(_NOTHING_TO_DO) from error
+    for line in outcome.lines:
         batch_options.show(line)
 
 

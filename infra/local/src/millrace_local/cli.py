@@ -23,6 +23,7 @@ _MODULES: Final = {
     "reset": "reset_commands",
     "batch": "batch_commands",
     "warehouse": "warehouse_commands",
+    "night": "night_commands",
     "topics": "contract_commands",
     "schemas": "contract_commands",
 }

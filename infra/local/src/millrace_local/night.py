@@ -77,7 +77,7 @@ def run(work_dir: Path, tools: Tools, say: Say) -> NightReport:
     """
     lake, logs = work_dir / "lake", work_dir / "logs"
     steps = _Steps(say)
-    stream = _with_sessions(headlines.of_stream(lake), say)
+    stream = with_sessions(headlines.of_stream(lake), say)
     days = sorted(stream)
     server = postgres.of_work_dir(work_dir)
     try:
@@ -95,7 +95,7 @@ def run(work_dir: Path, tools: Tools, say: Say) -> NightReport:
     return NightReport(compared, steps.seconds)
 
 
-def _with_sessions(stream: Mapping[date, Headlines], say: Say) -> Mapping[date, Headlines]:
+def with_sessions(stream: Mapping[date, Headlines], say: Say) -> Mapping[date, Headlines]:
     """Return the days that sessions began on. One that has only the end of sessions of the day before has no night."""
     for day in sorted(day for day, figures in stream.items() if not figures.sessions):
         say(f"the night of {day} is left out: no session began on it")

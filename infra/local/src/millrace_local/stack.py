@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 0.05
 _HOPELESS_AFTER_DEATHS: Final = 3
 # A demo leaves it in its work directory, so that the next one knows that it may start clean there.
 DEMO_MARK: Final = "demo.json"
-_FOLDERS: Final = ("kafka", "lake", "logs", "state", "warehouse")
+_FOLDERS: Final = ("airflow", "dbt", "kafka", "lake", "logs", "reports", "state", "warehouse")
 _FILES: Final = ("stack.json", "stack.lock", "start.lock", DEMO_MARK)
 _TAIL_LINES: Final = 12
 
