@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,8 +26,11 @@ from stream_tables import StreamTable
 pytestmark = pytest.mark.spark
 
 Open = Callable[[str], StreamTable]
-# Commits that each engine makes in the race.
-RACE_COMMITS = int(os.environ.get("RACE_COMMITS", "1000"))
+# Commits that each engine makes in the race, and how many of them to one table: each commit lists the table's log.
+RACE_COMMITS = int(os.environ.get("RACE_COMMITS", "500"))
+ROUND_COMMITS = 500
+LEAD = 8
+STANDSTILL_SECONDS = 60
 
 
 @dataclass
@@ -147,29 +151,33 @@ def callbacks(spark: SparkSession) -> Iterator[None]:
     gateway.shutdown_callback_server()
 
 
-def race(log_store: LogStore, commits: int) -> dict[str, list[int]]:
-    """Let both engines commit as fast as they can; return the versions that each was told it has made."""
-    made: dict[str, list[int]] = {"spark": [], "delta-rs": []}
+def race(log_store: LogStore, commits: int) -> None:
+    """Let both engines make so many commits, as fast as they can, neither far ahead: alone it would not race."""
+    made = {"spark": 0, "delta-rs": 0}
+    moved = threading.Condition()
+
+    def has_made_one(engine: str, other: str) -> None:
+        with moved:
+            made[engine] += 1
+            moved.notify()
+            assert moved.wait_for(lambda: made[engine] - made[other] <= LEAD, STANDSTILL_SECONDS)
 
     def spark_commits() -> None:
         version = 0
-        while len(made["spark"]) < commits:
+        while made["spark"] < commits:
             version += 1
-            if log_store.commit(version, "spark", len(made["spark"])):
-                made["spark"].append(version)
+            if log_store.commit(version, "spark", made["spark"]):
+                has_made_one("spark", "delta-rs")
 
     def stream_commits() -> None:
         table = DeltaTable(str(log_store.log_dir.parent))
-        while len(made["delta-rs"]) < commits:
-            if commit_with_delta_rs(table, "delta-rs", len(made["delta-rs"])):
-                made["delta-rs"].append(table.version())
+        while made["delta-rs"] < commits:
+            if commit_with_delta_rs(table, "delta-rs", made["delta-rs"]):
+                has_made_one("delta-rs", "spark")
 
-    threads = [threading.Thread(target=half) for half in (spark_commits, stream_commits)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return made
+    with ThreadPoolExecutor() as pool:
+        for half in [pool.submit(spark_commits), pool.submit(stream_commits)]:
+            half.result()
 
 
 def commits_in(log_dir: Path) -> dict[str, list[int]]:
@@ -183,10 +191,12 @@ def commits_in(log_dir: Path) -> dict[str, list[int]]:
 
 
 @pytest.mark.timeout(3600)
-def test_no_commit_of_either_engine_is_lost_in_a_race(log_store: LogStore) -> None:
-    race(log_store, RACE_COMMITS)
-    found = commits_in(log_store.log_dir)
-    assert found == {"spark": list(range(RACE_COMMITS)), "delta-rs": list(range(RACE_COMMITS))}
+def test_no_commit_of_either_engine_is_lost_in_a_race(spark: SparkSession, tmp_path: Path) -> None:
+    for first in range(0, RACE_COMMITS, ROUND_COMMITS):
+        log_dir = Path(StreamTable(str(tmp_path / str(first)), "events").writer.uri) / "_delta_log"
+        commits = min(ROUND_COMMITS, RACE_COMMITS - first)
+        race(LogStore(spark.sparkContext, log_dir), commits)
+        assert commits_in(log_dir) == {"spark": list(range(commits)), "delta-rs": list(range(commits))}
 
 
 @pytest.mark.usefixtures("callbacks")
