@@ -102,6 +102,8 @@ def test_report_is_one_file_that_shows_every_result() -> None:
         [0] * 12 + [7] + [0] * 11,
     )
     text = quality_report.html(shown)
+    assert "The line is the median" in text
+    assert "The line is the median" not in quality_report.html(replace(shown, volumes={"events": {DAY: 3}}))
     page = ET.fromstring(text.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))  # noqa: S314  # ours
     rows = [[cell.text or "" for cell in line] for line in page.iter("tr")][1:]
     assert [line[0] for line in rows] == ["error", "error", "not checked"]
@@ -111,6 +113,13 @@ def test_report_is_one_file_that_shows_every_result() -> None:
     assert bars[-5:] == ["25 Feb: 0", "26 Feb: 5", "27 Feb: 0", "28 Feb: 4", "01 Mar: 3"]
     assert len(bars) == 24 + 8
     assert "src=" not in text
+
+
+@pytest.mark.parametrize(
+    ("highest", "end"), [(0, 2), (1, 2), (3, 4), (9, 10), (10, 20), (2_769, 4_000), (12_001, 20_000), (99_999, 100_000)]
+)
+def test_axes_end_at_round_numbers_that_have_a_whole_half(highest: int, end: int) -> None:
+    assert quality_report._axis_end(highest) == end
 
 
 def act(number: int, at: datetime) -> Row:

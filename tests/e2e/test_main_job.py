@@ -191,6 +191,8 @@ def check_marts(night: dict[str, Any], rows: list[dict[str, str]]) -> None:
         }
     }
     assert night["agrees"]
+    (report,) = night["reports"]
+    assert "<h1>Quality of 2019-10-01</h1>\n<p>errors: 0, " in Path(report).read_text(encoding="utf-8")
 
 
 def check_truth(demo: Demo, truth_file: Path) -> None:

@@ -86,10 +86,13 @@ def test_books_that_do_not_balance_are_said_with_their_problems(tmp_path: Path) 
 
 def test_a_night_that_differs_is_said_and_makes_good_books_no_success(tmp_path: Path) -> None:
     stream, marts = {AT.date(): Headlines(4, 1, 1_250, 1, 2)}, {AT.date(): Headlines(4, 1, 1_249, 1, 2)}
-    same, other = (NightReport(Compared(stream, stream, by), {"dbt build": 1.0}) for by in (stream, marts))
+    reports = (tmp_path / "reports" / "quality-2026-01-01.html",)
+    same, other = (NightReport(Compared(stream, stream, by), {"dbt build": 1.0}, reports) for by in (stream, marts))
     shown = report(lake(tmp_path))
     assert replace(shown, night=same).good
-    assert "Batch and stream agree" in page(replace(shown, night=same))
+    text = page(replace(shown, night=same))
+    assert "Batch and stream agree" in text
+    assert f"Whether the day can be trusted: {reports[0]}" in text
     assert not replace(shown, night=other).good
     text = page(replace(shown, night=other))
     assert "2026-01-01: revenue cents: 1,250 by the stream, 1,249 in the marts" in text

@@ -54,10 +54,15 @@ class Bar:
     is_of_day: bool = True
 
 
+def path_of(folder: Path, day: date) -> Path:
+    """Return where the report of a day is."""
+    return folder / f"quality-{day}.html"
+
+
 def write(folder: Path, shown: Shown) -> Path:
-    """Write `quality-<day>.html` into `folder`, made if need be; a reader sees the old file or the new one, whole."""
+    """Write the report into `folder`, made if need be; a reader sees the old file or the new one, whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"quality-{shown.day}.html"
+    path = path_of(folder, shown.day)
     partial = path.with_suffix(".html.tmp")
     partial.write_text(html(shown), encoding="utf-8")
     return partial.replace(path)
@@ -76,13 +81,15 @@ def html(shown: Shown) -> str:
     ordered = sorted(shown.results, key=lambda result: order.index(_class(result)))
     by_hour = [Bar(f"{hour:02}", rows) for hour, rows in enumerate(shown.events_by_hour)]
     plots = [_plot("events by hour, UTC", by_hour)]
-    plots += [_plot(f"{table}, rows a day", _week(days, shown.day)) for table, days in shown.volumes.items()]
+    weeks = {table: _week(days, shown.day) for table, days in shown.volumes.items()}
+    plots += [_plot(f"{table}, rows a day", bars) for table, bars in weeks.items()]
+    line = "<p>The line is the median of the days before.</p>\n" if any(map(_before, weeks.values())) else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Quality of {shown.day}</title>'
         f"<style>{_STYLE}</style></head><body>\n<h1>Quality of {shown.day}</h1>\n<p>{head}</p>\n"
         "<table><thead><tr><th>result</th><th>check</th><th>table</th><th>dimension</th><th>observed</th>"
         f"<th>expected</th><th>detail</th></tr></thead><tbody>\n{''.join(map(_row, ordered))}</tbody></table>\n"
-        f'<h2>Volume</h2>\n<p>The line is the median of the days before.</p>\n<div class="plots">{"".join(plots)}</div>'
+        f'<h2>Volume</h2>\n{line}<div class="plots">{"".join(plots)}</div>'
         "\n</body></html>\n"
     )
 
@@ -109,19 +116,29 @@ def _week(rows_by_day: Mapping[date, int], day: date) -> list[Bar]:
     return [Bar(f"{one:%d %b}", rows_by_day.get(one, 0), one == day) for one in days]
 
 
+def _before(bars: Sequence[Bar]) -> list[int]:
+    return [bar.value for bar in bars if not bar.is_of_day and bar.value]
+
+
+def _axis_end(highest: int) -> int:
+    """Return where an axis ends that has a round number there, and a whole one in its middle."""
+    power: int = 10 ** max(0, len(str(highest)) - 1)
+    return next(end * power for end in (2, 4, 6, 8, 10) if highest <= end * power)
+
+
 def _plot(title: str, bars: Sequence[Bar]) -> str:
     """Return bars from zero, and a line at the median of those of other days that are not empty."""
-    highest = max(1, *(bar.value for bar in bars))
+    end = _axis_end(max(bar.value for bar in bars))
     step = (_WIDTH - _LEFT) / len(bars)
     base = _HEIGHT - _BOTTOM
 
     def y(value: float) -> float:
-        return base - (base - _TOP) * value / highest
+        return base - (base - _TOP) * value / end
 
     drawn = [
         f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#dde3e7"/>'
         f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>'
-        for value in ((0, highest / 2, highest) if highest > 1 else (0, highest))
+        for value in (0, end / 2, end)
     ]
     # Twenty-four labels would run into each other.
     every = -(-len(bars) // 8)
@@ -134,7 +151,7 @@ def _plot(title: str, bars: Sequence[Bar]) -> str:
         )
         if place % every == 0:
             drawn.append(f'<text x="{left + step / 2:.1f}" y="{base + 16}" text-anchor="middle">{bar.label}</text>')
-    others = [bar.value for bar in bars if not bar.is_of_day and bar.value]
+    others = _before(bars)
     if others:
         at = y(median(others))
         drawn.append(

@@ -89,10 +89,12 @@ class NightReport:
     Attributes:
         compared: the marts' figures beside the stream's.
         seconds: of each step, all days together, in order.
+        reports: on the quality of each day.
     """
 
     compared: Compared
     seconds: Mapping[str, float]
+    reports: tuple[Path, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -107,6 +109,7 @@ class NightReport:
             "stream": _as_json(self.compared.stream),
             "corrected": _as_json(self.compared.corrected),
             "marts": _as_json(self.compared.marts),
+            "reports": [str(path) for path in self.reports],
             "seconds": {step: round(seconds, 1) for step, seconds in self.seconds.items()},
         }
 

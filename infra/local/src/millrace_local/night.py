@@ -1,4 +1,4 @@
-"""The night of a demo: every job for each day that sessions began on, dbt, and the marts held against the stream.
+"""The night of a demo: every job for each day that sessions began on, dbt, the marts held against the stream, quality.
 
 All Spark jobs share one session, since its start costs more than most of them. Nothing it starts is left when it ends.
 """
@@ -21,7 +21,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from millrace_batch import jobs
+from millrace_batch import jobs, quality_report
 from millrace_batch import spark as spark_sessions
 from millrace_batch.lake import Lake
 from millrace_batch.night import Night
@@ -29,13 +29,14 @@ from millrace_batch.spark import Jars
 from millrace_local import artifacts, headlines, postgres
 from millrace_local.dbt import Dbt, find_dbt
 from millrace_local.errors import NotReadyError
-from millrace_local.headlines import Headlines, NightReport
+from millrace_local.headlines import Compared, Headlines, NightReport
 from millrace_local.settings import LocalSettings
 from millrace_local.spark_jars import spark_jars
 from millrace_local.stack import tail
 
 _COMPACT: Final = "compact"
 _LOAD: Final = "load_warehouse"
+_QUALITY: Final = "quality"
 _SPARK_JOBS: Final = (
     *(_COMPACT, "sessions", "daily_metrics", "user_segments", "user_features"),
     "recommendation_features",
@@ -72,27 +73,23 @@ def run(work_dir: Path, tools: Tools, say: Say) -> NightReport:
     """Run the night on the lake of `work_dir`, into the Postgres of `work_dir`, which is stopped at the end.
 
     Raises:
-        BatchError: a job could not be done, or found what nothing explains.
+        BatchError: a job could not be done, found what nothing explains, or a check that must hold does not.
         LocalStackError: Spark or Postgres does not start, or dbt failed.
     """
-    lake, logs = work_dir / "lake", work_dir / "logs"
+    lake, logs, reports = work_dir / "lake", work_dir / "logs", work_dir / "reports"
     steps = _Steps(say)
     stream = with_sessions(headlines.of_stream(lake), say)
     days = sorted(stream)
-    server = postgres.of_work_dir(work_dir)
-    try:
-        _spark_jobs(lake, days, tools.jars, logs / "spark.log", steps)
-        with steps.step("starting Postgres"):
-            dsn = server.start()
+    # Quality comes last and asks Spark, which is slow to start and idles cheaply: it stays until then.
+    with _spark(tools.jars, logs / "spark.log", steps) as session:
+        _spark_jobs(session, lake, days, steps)
+        compared = _warehouse(work_dir, stream, tools.dbt, steps)
         for day in days:
-            with steps.step(_LOAD, day):
-                jobs.run(_LOAD, Night(day, Lake(str(lake)), _no_spark, lambda: dsn))
-        with steps.step("dbt build"):
-            say(f"dbt: {tools.dbt.build(dsn, logs)}")
-        compared = headlines.Compared(stream, headlines.corrected(stream, lake), headlines.of_marts(dsn))
-    finally:
-        server.stop()
-    return NightReport(compared, steps.seconds)
+            with steps.step(_QUALITY, day):
+                outcome = jobs.run(_QUALITY, Night(day, Lake(str(lake)), lambda: session, report_dir=reports))
+            for line in outcome.lines:
+                say(line)
+    return NightReport(compared, steps.seconds, tuple(quality_report.path_of(reports, day) for day in days))
 
 
 def with_sessions(stream: Mapping[date, Headlines], say: Say) -> Mapping[date, Headlines]:
@@ -117,19 +114,35 @@ class _Steps:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
 
-def _spark_jobs(lake: Path, days: Sequence[date], jars: Jars, log: Path, steps: _Steps) -> None:
+def _spark_jobs(session: SparkSession, lake: Path, days: Sequence[date], steps: _Steps) -> None:
     today = datetime.now(UTC).date()
-    with _spark(jars, log, steps) as session:
-        for day in days:
-            night = Night(day, Lake(str(lake)), lambda: session)
-            for name in _SPARK_JOBS:
-                if name == _COMPACT and day >= today:
-                    steps.say(f"the night of {day}: {name} is left out, the day is not over")
-                    continue
-                with steps.step(name, day):
-                    outcome = jobs.run(name, night)
-                if name == "sessions":
-                    steps.say("; ".join(outcome.lines))
+    for day in days:
+        night = Night(day, Lake(str(lake)), lambda: session)
+        for name in _SPARK_JOBS:
+            if name == _COMPACT and day >= today:
+                steps.say(f"the night of {day}: {name} is left out, the day is not over")
+                continue
+            with steps.step(name, day):
+                outcome = jobs.run(name, night)
+            if name == "sessions":
+                steps.say("; ".join(outcome.lines))
+
+
+def _warehouse(work_dir: Path, stream: Mapping[date, Headlines], dbt: Dbt, steps: _Steps) -> Compared:
+    """Load the days into a Postgres that runs only as long, build the marts, and read their figures."""
+    lake = work_dir / "lake"
+    server = postgres.of_work_dir(work_dir)
+    try:
+        with steps.step("starting Postgres"):
+            dsn = server.start()
+        for day in sorted(stream):
+            with steps.step(_LOAD, day):
+                jobs.run(_LOAD, Night(day, Lake(str(lake)), _no_spark, lambda: dsn))
+        with steps.step("dbt build"):
+            steps.say(f"dbt: {dbt.build(dsn, work_dir / 'logs')}")
+        return Compared(stream, headlines.corrected(stream, lake), headlines.of_marts(dsn))
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -281,6 +281,7 @@ def _where(report: Report) -> str:
         lines += (
             "Ask the marts:",
             f"  millrace warehouse query --work-dir {report.lake.parent} 'table marts.fct_daily_metrics'",
+            *(f"Whether the day can be trusted: {path}" for path in report.night.reports),
         )
     return "\n".join(lines)
 

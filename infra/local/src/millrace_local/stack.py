@@ -209,7 +209,7 @@ def holds_data(work_dir: Path) -> bool:
 
 
 def purge(work_dir: Path) -> None:
-    """Remove what stacks have left in `work_dir` (topics, lake, state, logs) and no other file.
+    """Remove what stacks have left in `work_dir` (topics, lake, state, logs, reports) and no other file.
 
     Raises:
         LocalStackError: a stack is being started there.
