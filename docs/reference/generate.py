@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from millrace_batch import metrics as batch_metrics
 from millrace_common import codec, metrics
 from millrace_common.failpoints import Failpoint
 from millrace_common.metrics import MetricSpec
@@ -72,7 +73,7 @@ _SETTING: Final = re.compile(r"^#?\s?([A-Z][A-Z0-9_]*)=(.*)$")
 
 
 def metrics_page() -> str:
-    """Return docs/reference/metrics.md: every metric of every service, with what to do about it."""
+    """Return docs/reference/metrics.md: every metric of every service and of the night, with what to do about it."""
     for service in SERVICES:
         importlib.import_module(f"millrace_{service}.metrics")
     own = {service: [spec for spec in metrics.SPECS if _service_of(spec) == service] for service in SERVICES}
@@ -87,6 +88,12 @@ def metrics_page() -> str:
     ]
     for service, specs in own.items():
         parts += [f"## {service}", _metrics_table(specs)]
+    parts += [
+        "## The night",
+        "`millrace batch` with `--metrics-dir DIR` writes `batch_JOB.prom` there after each success, for the textfile "
+        "collector of node_exporter. The job that a figure is of stands before it.",
+        _metrics_table(batch_metrics.SPECS),
+    ]
     return _page(parts)
 
 

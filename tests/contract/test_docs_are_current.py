@@ -31,6 +31,7 @@ PAGES: Final = sorted(
         *ROOT.glob("infra/*/README.md"),
         *ROOT.glob("dbt/*.md"),
         *ROOT.glob("batch/dags/*.md"),
+        ROOT / "batch/jobs/README.md",
     ]
 )
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
@@ -46,6 +47,7 @@ OTHER_NAMES: Final = {
     "AIRFLOW_HOME",
     "JAVA_HOME",
     "LAKE_URI",
+    "RACE_COMMITS",
     "STATE_VERSION",
     "TRANSACTIONAL_ID",
     "WORK_DIR",

@@ -8,6 +8,7 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
+from millrace_batch import metrics
 from millrace_batch.lake import Lake
 from millrace_batch.warehouse.settings import required_dsn
 
@@ -68,8 +69,16 @@ class Outcome:
 
     Attributes:
         lines: for a person.
-        figures: name to number, for Prometheus; names say their unit, like `rows` or `bytes_before`.
+        figures: name to number, for Prometheus, as metrics.py declares them; names say their unit, like `bytes_before`.
     """
 
     lines: tuple[str, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse figures that docs/reference/metrics.md does not know.
+
+        Raises:
+            KeyError: a figure is not declared in metrics.py.
+        """
+        metrics.refuse_undeclared(self.figures)
