@@ -10,7 +10,7 @@ from millrace_batch import spark as spark_sessions
 from millrace_batch.spark import Jars
 
 # No code is generated for a query, and no plan is made twice.
-_OPTIONS: Final = {
+OPTIONS: Final = {
     **spark_sessions.SMALL_TABLES,
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
@@ -21,7 +21,7 @@ _OPTIONS: Final = {
 @contextmanager
 def small_spark(jars: Jars) -> Iterator[SparkSession]:
     """Give the session of this process; who leaves stops it for all, which is at the end of the tests."""
-    session = spark_sessions.session(jars, "local[2]", options=_OPTIONS)
+    session = spark_sessions.session(jars, "local[2]", options=OPTIONS)
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
