@@ -35,6 +35,10 @@ _ALWAYS: Final = {
     # Hadoop would put a checksum file beside each file, and find it wrong when delta-rs has written that file anew.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+    # S3A would collect what it uploads in files of Hadoop's local file system with checksums, which is not there then:
+    # every write would fail. Off the heap it takes a block, whole, for each file that is being written.
+    "spark.hadoop.fs.s3a.fast.upload.buffer": "bytebuffer",
+    "spark.hadoop.fs.s3a.multipart.size": "16M",
     # Features that delta-rs cannot append to, or polars and DuckDB cannot read, should a default ever change.
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     "spark.databricks.delta.properties.defaults.enableRowTracking": "false",
