@@ -27,7 +27,7 @@ pytestmark = pytest.mark.spark
 
 Open = Callable[[str], StreamTable]
 # Commits that each engine makes in the race, and how many of them to one table: each commit lists the table's log.
-RACE_COMMITS = int(os.environ.get("RACE_COMMITS", "500"))
+RACE_COMMITS = int(os.environ.get("RACE_COMMITS", "1000"))
 ROUND_COMMITS = 500
 LEAD = 8
 STANDSTILL_SECONDS = 60

@@ -44,10 +44,14 @@ def test_tasks_are_told_as_they_begin_and_the_log_has_all(airflow: Made) -> None
 
 def test_end_is_told_also_where_the_line_has_nothing_behind_it(airflow: Made) -> None:
     said: list[str] = []
-    airflow("echo '2026-03-02 [warning  ] the night of 2026-03-01 is done, with warnings: x'").run_night(
-        DAY, said.append
-    )
-    assert said == ["the night of 2026-03-01 is done, with warnings: x"]
+    told = "2026-03-02 [warning  ] the night of 2026-03-01 is done, with warnings: x"
+    airflow(f"echo '{STARTS}'; echo '{told}'").run_night(DAY, said.append)
+    assert said[-1] == "the night of 2026-03-01 is done, with warnings: x"
+
+
+def test_run_without_a_task_is_no_night(airflow: Made) -> None:
+    with pytest.raises(AirflowError, match="ran no task for 2026-03-01"):
+        airflow("echo Marking run successful").run_night(DAY, lambda line: None)
 
 
 def test_failed_night_says_what_failed_first(airflow: Made) -> None:

@@ -100,15 +100,17 @@ class Airflow:
             say: told of each task as it begins, and of the end.
 
         Raises:
-            AirflowError: the run failed; the message says what did.
+            AirflowError: the run failed, and the message says what did; or Airflow calls a run without tasks a success.
         """
         complaints: list[str] = []
+        ran: list[str] = []
         with self.log.open("a", buffering=1, encoding="utf-8") as log:
 
             def read(lines: IO[str]) -> None:
                 for line in lines:
                     log.write(line)
                     if started := _STARTED.search(line):
+                        ran.append(started[1])
                         say(f"the night of {day}: {started[1]}")
                     elif said := _SAID.search(line):
                         say(said[1])
@@ -119,6 +121,11 @@ class Airflow:
         if exit_code != 0:
             why = complaints[0] if complaints else f"\n{tail(self.log)}"
             message = f"the night of {day} failed: {why} (all of it: {self.log})"
+            raise AirflowError(message)
+        if not ran:
+            message = (
+                f"Airflow ran no task for {day}: is it before MILLRACE_DAGS_CATCH_UP_FROM? (all of it: {self.log})"
+            )
             raise AirflowError(message)
 
     def tries(self, task: str) -> Sequence[tuple[int, str]]:
